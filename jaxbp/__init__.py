@@ -1,0 +1,91 @@
+"""jaxbp: backpropagation written by hand as pure JAX functions, proven right, and worth using."""
+
+from jaxbp import factors, initializers, losses, penalties, tree
+from jaxbp.backprop import Aux, as_custom_vjp, objective, update_statistics, value_and_grad
+from jaxbp.blocks.mlp import mlp
+from jaxbp.comparison import GradientComparison, LeafComparison, compare_gradients
+from jaxbp.compose import parallel, remat, repeat, serial, skip
+from jaxbp.contracts import Layer, Loss, constructor, deterministic, elementwise
+from jaxbp.layers.activations import (
+    elu,
+    gelu,
+    hard_tanh,
+    identity,
+    leaky_relu,
+    relu,
+    selu,
+    sigmoid,
+    silu,
+    softplus,
+    softsign,
+    tanh,
+)
+from jaxbp.layers.convolution import conv2d
+from jaxbp.layers.dropout import dropout
+from jaxbp.layers.embedding import embedding, tied_embedding
+from jaxbp.layers.linear import Dense, dense
+from jaxbp.layers.normalization import batch_norm, layer_norm
+from jaxbp.layers.pooling import max_pool
+from jaxbp.layers.shape import flatten, reshape
+from jaxbp.layers.softmax import log_softmax, softmax
+from jaxbp.lift import lift
+from jaxbp.training import FitResult, fit
+from jaxbp.validation import CVResult, cross_validate
+
+
+__all__ = [
+    "Aux",
+    "CVResult",
+    "Dense",
+    "FitResult",
+    "GradientComparison",
+    "Layer",
+    "LeafComparison",
+    "Loss",
+    "as_custom_vjp",
+    "batch_norm",
+    "compare_gradients",
+    "constructor",
+    "conv2d",
+    "cross_validate",
+    "dense",
+    "deterministic",
+    "dropout",
+    "elementwise",
+    "elu",
+    "embedding",
+    "factors",
+    "fit",
+    "flatten",
+    "gelu",
+    "hard_tanh",
+    "identity",
+    "initializers",
+    "layer_norm",
+    "leaky_relu",
+    "lift",
+    "log_softmax",
+    "losses",
+    "max_pool",
+    "mlp",
+    "objective",
+    "parallel",
+    "penalties",
+    "relu",
+    "remat",
+    "repeat",
+    "reshape",
+    "selu",
+    "serial",
+    "sigmoid",
+    "silu",
+    "skip",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+    "tied_embedding",
+    "tree",
+    "update_statistics",
+    "value_and_grad",
+]

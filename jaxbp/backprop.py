@@ -1,0 +1,221 @@
+"""The outer doors of backpropagation: a net and a loss become a value and a gradient.
+
+    outputs, residuals = net.forward(params, x)            forward
+    losses, loss_residuals = loss.forward(outputs, targets)
+    outputs_bar = loss.backward(loss_residuals, seeds)     seeds: the derivative of the value in each loss, w_b / sum w
+    factors, x_bar = net.backward(params, residuals, outputs_bar)
+    grads = total(params, factors)
+
+Weights, means and sums over the batch live here and nowhere else. They enter as the seeds of the backward pass, so that
+they are right also where examples of a batch meet (batch norm); per-example quantities seed ones and weigh the factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp import factors as _factors
+from jaxbp import inputs, tree
+from jaxbp.contracts import Layer, Loss
+
+
+class Aux(NamedTuple):
+    """What `has_aux=True` gives beside the value.
+
+    outputs: of the net, with the batch axis. losses: (batch,) or (batch, time), unweighted. statistics: the tree of params
+    with a new value at every population statistic and None elsewhere; `update_statistics` puts them in their place.
+    """
+
+    outputs: Any
+    losses: jax.Array
+    statistics: Any
+
+
+def value_and_grad(net: Layer, loss: Loss, *, penalty: Any = None, reduction: str = "mean", has_aux: bool = False) -> Callable:
+    """value = sum_b w_b l_b / sum_b w_b + penalty(params), and its gradient in params by the hand-written backward pass.
+
+    Returns f(params, x, targets, *, sample_weight=None, key=None, train=True) -> (value, grads), the layout of
+    `jax.value_and_grad`; with has_aux=True ((value, Aux), grads). `sample_weight` has the shape of the losses, or (batch,);
+    where all weights are 0, so are value and gradient. reduction="sum" gives sum_b w_b l_b. `grads` has the tree and dtypes of `params`.
+
+    The function is pure: jit it, vmap it over stacked params, differentiate it (`jax.jvp` of the gradient is a
+    Hessian-vector product), hand the gradients to any optax optimiser.
+
+    >>> import jax, jaxbp
+    >>> net, loss = jaxbp.dense(2), jaxbp.losses.softmax_cross_entropy()
+    >>> params, _ = net.init(jax.random.key(0), (3,))
+    >>> x, labels = jax.numpy.ones((4, 3)), jax.numpy.array([0, 1, 1, 0])
+    >>> value, grads = jaxbp.value_and_grad(net, loss)(params, x, labels)
+    >>> jax.tree.map(lambda g: g.shape, grads)
+    Dense(w=(3, 2), b=(2,))
+
+    Raises: ValueError or TypeError for params, x, targets or weights that do not fit, before anything is computed.
+    """
+    _require(net, loss, reduction)
+
+    def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None, train: bool = True) -> tuple:
+        _check(net, loss, params, x, targets, train, key)
+        outputs, residuals = net.forward(params, x, train=train, key=key)
+        losses, loss_residuals = loss.forward(outputs, targets)
+        value, seeds = _reduce(losses, sample_weight, reduction)
+        factors, _ = net.backward(params, residuals, loss.backward(loss_residuals, seeds))
+        grads = _factors.total(params, factors)
+        if penalty is not None:
+            value = value + penalty.forward(params)
+            grads = tree.add(grads, penalty.backward(params))
+        return ((value, Aux(outputs, losses, _statistics(factors))), grads) if has_aux else (value, grads)
+
+    return f
+
+
+def objective(net: Layer, loss: Loss, *, penalty: Any = None, reduction: str = "mean", has_aux: bool = False) -> Callable:
+    """The value of `value_and_grad` as a plain function of the same signature, without any rule of ours.
+
+    `jax.value_and_grad(objective(net, loss))` is the automatic gradient of the same mathematics. With has_aux=True it
+    returns (value, Aux), for `jax.value_and_grad(..., has_aux=True)`.
+    """
+    _require(net, loss, reduction)
+
+    def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None, train: bool = True) -> Any:
+        _check(net, loss, params, x, targets, train, key)
+        outputs, residuals = net.forward(params, x, train=train, key=key)
+        losses, _ = loss.forward(outputs, targets)
+        value, _ = _reduce(losses, sample_weight, reduction)
+        if penalty is not None:
+            value = value + penalty.forward(params)
+        return (value, Aux(outputs, losses, _population(net, params, residuals, outputs))) if has_aux else value
+
+    return f
+
+
+def update_statistics(params: Any, statistics: Any) -> Any:
+    """params with the population statistics of `Aux.statistics` in their place."""
+    return jax.tree.map(lambda param, new: param if new is None else new.astype(param.dtype), params, statistics)
+
+
+def _require(net: Any, loss: Any, reduction: str) -> None:
+    if not isinstance(net, Layer):
+        raise TypeError(f"net: a Layer was expected, got {net!r}; wrap another JAX model by jaxbp.lift(init, apply)")
+    if not isinstance(loss, Loss):
+        raise TypeError(f"loss: a Loss was expected, got {loss!r}; wrap a per-example function by jaxbp.losses.loss_from(fun)")
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}")
+
+
+def _check(net: Layer, loss: Loss, params: Any, x: Any, targets: Any, train: bool, key: Any) -> None:
+    out_spec = inputs.check_batch(net, params, x, train=train, key=key)
+    n = inputs.batch_size(x)
+    outputs = jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), out_spec)
+    inputs.check_targets(loss, outputs, targets)
+
+
+def _reduce(losses: jax.Array, sample_weight: Any, reduction: str) -> tuple[jax.Array, jax.Array]:
+    """(value, seeds): the weighted mean or sum of the losses, and its derivative in each of them."""
+    if sample_weight is None:
+        size = losses.size if reduction == "mean" else 1
+        return jnp.sum(losses) / size, jnp.full(losses.shape, 1 / size, losses.dtype)
+    weights = jnp.asarray(sample_weight, losses.dtype)
+    if weights.shape not in (losses.shape, losses.shape[:1]):
+        raise ValueError(f"sample_weight: shape {list(losses.shape)} or {list(losses.shape[:1])} was expected, got {list(weights.shape)}")
+    weights = jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (losses.ndim - weights.ndim)), losses.shape)
+    if reduction == "mean":
+        sum_of_weights = jnp.sum(weights)
+        weights = weights / jnp.where(sum_of_weights == 0, 1, sum_of_weights)
+    # a padded row may hold anything: its loss must not reach the value as 0 * inf
+    return jnp.sum(jnp.where(weights == 0, 0, weights * losses)), weights
+
+
+def _statistics(factors: Any) -> Any:
+    return _factors.per_leaf(lambda f: f.value if isinstance(f, _factors.Statistic) else None, factors)
+
+
+def _population(net: Layer, params: Any, residuals: Any, outputs: Any) -> Any:
+    """The statistics of a forward pass for the automatic route: what backward says of them whatever the cotangent."""
+    if all(jax.tree.leaves(tree.trainable(params))):
+        return jax.tree.map(lambda _: None, params)
+    params, residuals = jax.lax.stop_gradient((params, residuals))
+    zero = jax.tree.map(jnp.zeros_like, outputs)
+    return _statistics(net.backward(params, residuals, zero)[0])
+
+
+def as_custom_vjp(rule: Layer | Loss) -> Callable:
+    """The forward of a layer, net or loss as a function whose gradient under `jax.grad` is the hand-written backward.
+
+    For a layer: f(params, x, *, train=False, key=None) -> y; for a loss: f(outputs, targets) -> losses. Drops into
+    Equinox, Flax, Haiku or plain JAX code. Integer leaves have no cotangent. Reverse mode only, as for any
+    `jax.custom_vjp`, but to any order: the backward pass is itself plain JAX.
+    """
+    if isinstance(rule, Loss):
+        return _loss_as_custom_vjp(rule)
+    if not isinstance(rule, Layer):
+        raise TypeError(f"as_custom_vjp: takes a Layer or a Loss, got {rule!r}")
+
+    def apply(params: Any, x: Any, *, train: bool = False, key: Any = None) -> Any:
+        inputs.check_batch(rule, params, x, train=train, key=key)
+
+        @jax.custom_vjp
+        def call(params: Any, x: Any, key: Any) -> Any:
+            return rule.forward(params, x, train=train, key=key)[0]
+
+        def forward(params: Any, x: Any, key: Any) -> tuple:
+            y, residuals = rule.forward(params, x, train=train, key=key)
+            return y, (params, x, key, residuals)
+
+        def backward(kept: tuple, y_bar: Any) -> tuple:
+            params, x, key, residuals = kept
+            factors, x_bar = rule.backward(params, residuals, y_bar)
+            return _factors.total(params, factors), _cotangent(x, x_bar), _cotangent(key, None)
+
+        call.defvjp(forward, backward)
+        return call(params, x, key)
+
+    return apply
+
+
+def _loss_as_custom_vjp(loss: Loss) -> Callable:
+    @jax.custom_vjp
+    def call(outputs: Any, targets: Any) -> jax.Array:
+        return loss.forward(outputs, targets)[0]
+
+    def forward(outputs: Any, targets: Any) -> tuple:
+        if any(leaf.perturbed for leaf in jax.tree.leaves(targets, is_leaf=_is_primal)):
+            # a None cotangent would be a silent zero
+            raise TypeError(f"{loss!r}: has no cotangent for its targets; use jax.lax.stop_gradient(targets)")
+        outputs, targets = jax.tree.map(lambda leaf: leaf.value, (outputs, targets), is_leaf=_is_primal)
+        losses, residuals = loss.forward(outputs, targets)
+        return losses, (outputs, targets, residuals, losses)
+
+    def backward(kept: tuple, losses_bar: Any) -> tuple:
+        outputs, targets, residuals, losses = kept
+        if isinstance(losses_bar, jax.custom_derivatives.SymbolicZero):
+            losses_bar = jnp.zeros_like(losses)
+        return _cotangent(outputs, loss.backward(residuals, losses_bar)), _cotangent(targets, None)
+
+    call.defvjp(forward, backward, symbolic_zeros=True)
+
+    def apply(outputs: Any, targets: Any) -> jax.Array:
+        inputs.check_targets(loss, outputs, targets)
+        return call(outputs, targets)
+
+    return apply
+
+
+def _is_primal(node: Any) -> bool:
+    return isinstance(node, jax.custom_derivatives.CustomVJPPrimal)
+
+
+def _cotangent(primal: Any, bar: Any) -> Any:
+    """`bar` as custom_vjp wants it: the primal's dtype (JAX does not check it), float0 zeros for integers and keys."""
+    if bar is None:
+        return jax.tree.map(_zero_cotangent, primal)
+    return jax.tree.map(lambda p, b: _zero_cotangent(p) if b is None else b.astype(p.dtype), primal, bar)
+
+
+def _zero_cotangent(primal: Any) -> Any:
+    floating = inputs.is_floating(primal)
+    return jnp.zeros_like(primal) if floating else np.zeros(jnp.shape(primal), jax.dtypes.float0)

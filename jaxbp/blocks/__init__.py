@@ -1,0 +1,1 @@
+"""Nets made of layers."""

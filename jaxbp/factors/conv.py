@@ -1,0 +1,100 @@
+"""Conv: the cotangent of a convolution's kernel."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxbp import windows
+from jaxbp.factors.base import CHUNK, Factor, at_least_float32, columns, factor, static, wide
+from jaxbp.factors.outer import Outer
+from jaxbp.windows import Window
+
+
+@factor
+class Conv(Factor):
+    """w_bar[j] = sum_{b, p} x_b[strides p + dilation j - before] (outer) y_bar_b[p], for a kernel (*size, in / groups, out).
+
+    x: (batch, *image, in); y_bar: (batch, *positions, out), one, two or three spatial axes; window: where the kernel
+    stopped; groups: the channels, in and out, fall into this many blocks that do not meet.
+
+    The gradient is one convolution. What is asked of single examples reads them as an `Outer` over positions: the
+    patches that the kernel saw, against y_bar, `CHUNK` examples at a time.
+    """
+
+    x: jax.Array
+    y_bar: jax.Array
+    window: Window = static()
+    groups: int = static(default=1)
+
+    def total(self, dtype: Any = None) -> jax.Array:
+        kernel_bar = functools.partial(_kernel_bar, window=self.window)
+        if self.groups == 1:
+            w_bar = kernel_bar(self.x, self.y_bar)
+        else:
+            w_bar = windows.by_group(kernel_bar, self.groups, self.x, self.y_bar)
+        return w_bar.astype(dtype or self.y_bar.dtype)
+
+    def scaled(self, c: jax.Array) -> Conv:
+        return Conv(self.x, columns(c, self.y_bar), self.window, self.groups)
+
+    def _outers(self) -> Outer:
+        """For each group the Outer of patches and y_bar: fields (groups, batch, positions, taps in / groups or out / groups)."""
+        batch, groups = self.batch, self.groups
+        taps = jnp.stack(windows.taps(self.x, self.window), axis=-2)  # (batch, *positions, taps, in)
+        taps = taps.reshape(batch, -1, taps.shape[-2], groups, taps.shape[-1] // groups)
+        patches = jnp.moveaxis(taps, 3, 0).reshape(groups, batch, taps.shape[1], -1)
+        y_bar = self.y_bar.reshape(batch, -1, groups, self.y_bar.shape[-1] // groups)
+        return Outer(patches, jnp.moveaxis(y_bar, 2, 0))
+
+    def _example(self) -> jax.Array:
+        outers = self.of_one()._outers()  # type: ignore[attr-defined]
+        g = jax.vmap(lambda outer: outer.total(at_least_float32(self.dtype)))(outers)
+        return jnp.moveaxis(g, 0, 1).reshape(*self.window.size, self.x.shape[-1] // self.groups, self.y_bar.shape[-1])
+
+    def examples(self) -> jax.Array:
+        return self.map_examples(lambda g: g)
+
+    def _meets(self, other: Factor | None) -> bool:
+        """Whether example by example the two are sums over the same groups of Outers of the same shape."""
+        return isinstance(other, Conv) and (other.window.size, other.groups) == (self.window.size, self.groups)
+
+    def sq_norms(self) -> jax.Array:
+        return self._by_outers(Outer.sq_norms)
+
+    def inner(self, other: Factor) -> jax.Array:
+        return self._by_outers(Outer.inner, other) if self._meets(other) else super().inner(other)
+
+    def _by_outers(self, fun: Any, *others: Factor) -> jax.Array:
+        one = lambda convs: jnp.sum(jax.vmap(fun)(*(conv.of_one()._outers() for conv in convs)))
+        return lax.map(one, (self, *others), batch_size=CHUNK)
+
+    def dot(self, v: jax.Array) -> jax.Array:
+        """sum_p y_bar[p] . (the convolution of x with v)[p]."""
+        x, y_bar = wide(self.x), wide(self.y_bar)
+        y_dot = windows.convolve(x, v.astype(x.dtype), self.window, groups=self.groups)
+        return jnp.sum(y_dot * y_bar, axis=tuple(range(1, y_bar.ndim)))
+
+    def gram(self, other: Factor | None = None) -> jax.Array:
+        positions, features = math.prod(self.y_bar.shape[1:-1]), self.y_bar.shape[-1] // self.groups
+        if positions > features or not (other is None or self._meets(other)):
+            return super().gram(other)  # a kernel is smaller than the patches that it saw
+        others = None if other is None else other._outers()  # type: ignore[attr-defined]
+        return jnp.sum(jax.vmap(Outer.gram)(self._outers(), others), axis=0)
+
+
+def _kernel_bar(x: jax.Array, y_bar: jax.Array, window: Window) -> jax.Array:
+    """w_bar = the convolution of x, its channels as the batch, with y_bar as the kernel, the batch as its channels."""
+    axes = len(window.size)
+    space, image = range(1, axes + 1), x.shape[1:-1]
+    # strides and dilation change places: y_bar's entries stand strides apart in x, the taps of w dilation apart
+    swapped = Window(y_bar.shape[1:-1], window.dilation, window.snug(image), window.strides)
+    w_bar = windows.convolve(
+        x.transpose(axes + 1, *space, 0), y_bar.transpose(*space, 0, axes + 1), swapped, dtype=at_least_float32(x, y_bar)
+    )
+    return w_bar.transpose(*space, 0, axes + 1)
