@@ -1,0 +1,120 @@
+"""What `fit` and `cross_validate` check before anything is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp import inputs
+from jaxbp.contracts import Layer, Loss
+from jaxbp.training import program
+from jaxbp.training.order import Order
+from jaxbp.training.state import Data, Plan
+
+
+def require_parts(name: str, net: Any, loss: Any, optimizer: Any) -> None:
+    if not isinstance(net, Layer):
+        raise TypeError(f"{name}: net: a Layer was expected, got {net!r}; wrap another JAX model by jaxbp.lift(init, apply)")
+    if not isinstance(loss, Loss):
+        raise TypeError(f"{name}: loss: a Loss such as jaxbp.losses.mse() was expected, got {loss!r}")
+    if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
+        hint = "; call it first, e.g. optax.sgd(0.1)" if callable(optimizer) else ""
+        raise TypeError(f"{name}: optimizer: an optax optimiser with init and update was expected, got {optimizer!r}{hint}")
+
+
+def require_options(name: str, options: Any) -> None:
+    inputs.require_key(f"{name}: key", options.key)
+    if jnp.ndim(options.key) > (0 if jnp.issubdtype(options.key.dtype, jax.dtypes.prng_key) else 1):
+        raise TypeError(f"{name}: key: one key was expected, got {inputs.describe(options.key)}")
+    inputs.require_positive(name, "epochs", options.epochs)
+    for what in ("batch_size", "chunk"):
+        if getattr(options, what) is not None:
+            inputs.require_positive(name, what, getattr(options, what))
+    if options.progress is not None and not callable(options.progress):
+        raise TypeError(f"{name}: progress: a function of (epoch, info) was expected, got {options.progress!r}")
+    _require_one_of(name, "remainder", options.remainder, ("short", "drop"))
+    _require_one_of(name, "gradient", options.gradient, ("manual", "autodiff"))
+    _require_one_of(name, "reduction", options.reduction, ("mean", "sum"))
+
+
+def _require_one_of(name: str, what: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: {what} is {' or '.join(map(repr, choices))}, got {value!r}")
+
+
+def examples(name: str, x: Any, targets: Any, sample_weight: Any, prefix: str = "") -> tuple[Any, Any, np.ndarray | None]:
+    """x and targets as arrays of JAX's dtypes and the weights as NumPy's, of one length, finite."""
+    x, targets = _arrays(f"{name}: {prefix}x", x), _arrays(f"{name}: {prefix}targets", targets)
+    n, m = inputs.batch_size(x, f"{name}: {prefix}x"), inputs.batch_size(targets, f"{name}: {prefix}targets")
+    if n != m:
+        raise ValueError(f"{name}: {prefix}x has {n} rows, {prefix}targets {m}; they have to be of one length")
+    inputs.check_finite(f"{name}: {prefix}x", x)
+    inputs.check_finite(f"{name}: {prefix}targets", targets)
+    return x, targets, None if sample_weight is None else _weights(name, f"{prefix}sample_weight", sample_weight, n)
+
+
+def _arrays(what: str, tree: Any) -> Any:
+    if isinstance(tree, (list, tuple)) and all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(tree)):
+        tree = np.asarray(tree)  # plain nested lists are one array, not a tree of scalars
+    return jax.tree.map(lambda leaf: _array(what, leaf), tree)
+
+
+def _array(what: str, leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array):
+        return leaf
+    values = np.asarray(leaf)
+    if values.dtype.kind in "OSUMm":
+        raise TypeError(f"{what}: numbers were expected, got dtype {values.dtype}; encode texts and dates as numbers first")
+    return jax.device_put(values)  # `jnp.asarray` would compile a copy
+
+
+def _weights(name: str, what: str, sample_weight: Any, n: int) -> np.ndarray:
+    values = np.asarray(sample_weight, np.float64)
+    if values.ndim not in (1, 2) or values.shape[0] != n:
+        raise ValueError(f"{name}: {what}: shape [{n}] or [{n}, time] was expected, got {list(values.shape)}")
+    if not np.all(np.isfinite(values)) or np.any(values < 0):
+        raise ValueError(f"{name}: {what}: finite weights of 0 or more were expected; weight 0 leaves a row out")
+    if not np.any(values > 0):
+        raise ValueError(f"{name}: {what}: all weights are 0, so nothing is left")
+    return values
+
+
+def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None) -> Any:
+    """Raise unless net, params, loss and data fit each other; returns the specs of the outputs for all rows."""
+    n = inputs.batch_size(x)
+    scale = () if plan.scale is None else jax.eval_shape(plan.scale.fit, x, jnp.ones(n))
+    leaves, treedef = jax.tree.flatten(program.example_spec(plan, Data(x, targets, None), scale))
+    expected, out_spec = inputs.abstract_init(plan.net, tuple(leaves), treedef)
+    batch = lambda spec: jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), spec)
+    if params is None:  # checks of values, such as ids within a table, look at the shapes of params alone
+        params = jax.tree.map(lambda s: np.broadcast_to(np.zeros((), s.dtype), s.shape), expected)
+    inputs.check_batch(plan.net, params, x if plan.scale is None else batch(jax.tree.unflatten(treedef, leaves)))
+    outputs = batch(out_spec)
+    inputs.check_targets(plan.loss, outputs, targets)
+    return outputs
+
+
+def require_same_examples(what: str, got: Any, wanted: Any) -> None:
+    """Raise unless two specs of one example have the same tree and shapes."""
+    if jax.tree.map(lambda s: s.shape, got) != jax.tree.map(lambda s: s.shape, wanted):
+        shown, expected = jax.tree.map(inputs.describe, (got, wanted))
+        raise ValueError(f"{what}: an example is {shown}, in training it is {expected}")
+
+
+def require_batches(name: str, order: Order, net: Layer) -> None:
+    """Raise where a batch is larger than the rows, or would take padding through a net whose rows meet."""
+    sizes = sorted({len(rows) for rows in order.rows})
+    if order.batch_size > sizes[-1] or (order.batch_size > sizes[0] and order.remainder == "drop"):
+        where = "training rows" if len(order.rows) == 1 else "rows of the smallest training split"
+        raise ValueError(
+            f"{name}: batch_size={order.batch_size} is more than the {sizes[0]} {where}; batch_size=None is the full batch"
+        )
+    if "mixes" in net.traits and order.short:
+        divisors = [b for b in range(1, sizes[0] + 1) if all(n % b == 0 for n in sizes)]
+        raise ValueError(
+            f"{name}: {net!r} mixes the rows of a batch, so a short batch cannot be filled up with padding. Batch sizes that "
+            f"divide {' and '.join(map(str, sizes))}: {divisors}; or leave out the rest of every epoch by remainder='drop'"
+        )

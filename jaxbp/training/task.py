@@ -1,0 +1,108 @@
+"""From the arguments of `fit` and `cross_validate` to a job: checked, with their rows laid out."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxbp import inputs
+from jaxbp.contracts import Layer, Loss
+from jaxbp.training import doors
+from jaxbp.training.engine import Job
+from jaxbp.training.metrics import resolve
+from jaxbp.training.order import Order, blocks, padded_rows, typed
+from jaxbp.training.scaling import as_scale
+from jaxbp.training.state import Data, Plan
+
+EVALUATION_BLOCK = 1024  # rows that are evaluated at a time
+
+
+class Options(NamedTuple):
+    """The arguments that `fit` and `cross_validate` share, as they came."""
+
+    key: Any
+    epochs: int
+    batch_size: int | None
+    params: Any
+    sample_weight: Any
+    penalty: Any
+    reduction: str
+    gradient: str
+    metrics: Any
+    scale: Any
+    shuffle: bool
+    remainder: str
+    evaluate_training: bool
+    chunk: int | None
+    progress: Any
+
+
+class Task(NamedTuple):
+    """What is asked for, checked: the plan, the examples and the options. outputs: the spec of the outputs for all rows."""
+
+    name: str
+    plan: Plan
+    x: Any
+    targets: Any
+    weight: np.ndarray | None
+    outputs: Any
+    key: jax.Array
+    options: Options
+
+    @property
+    def n(self) -> int:
+        return inputs.batch_size(self.x)
+
+
+def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: Any, options: Options) -> Task:
+    """The task, or ValueError and TypeError where something does not fit."""
+    doors.require_parts(name, net, loss, optimizer)
+    doors.require_options(name, options)
+    x, targets, weight = doors.examples(name, x, targets, options.sample_weight)
+    plan = Plan(
+        net, loss, optax.with_extra_args_support(optimizer), options.penalty, options.reduction, options.gradient, (),
+        as_scale(options.scale), trials=False, skip_empty=False, predict=False,
+    )  # fmt: skip
+    outputs = doors.require_fit(plan, x, targets, options.params)
+    plan = plan._replace(metrics=resolve(options.metrics, loss, outputs, targets))
+    return Task(name, plan, x, targets, weight, outputs, typed(options.key), options)
+
+
+def make_job(task: Task, trials: np.ndarray | None, train: tuple[np.ndarray, ...], sets: dict, set_rows: dict) -> Job:
+    """The job of training on these rows, one index array a trial.
+
+    trials: the numbers of the trials, None for one trial that has the key of the task. sets, set_rows: what to evaluate beside the training set, see `train_chunk`; rows of one index array a trial.
+    """
+    options, n, many = task.options, task.n, trials is not None
+    order = Order(train, options.batch_size or max(map(len, train)), n, options.shuffle, options.remainder)
+    if options.batch_size is not None or "mixes" in task.plan.net.traits:
+        doors.require_batches(task.name, order, task.plan.net)
+    zeros = task.weight is not None and bool(np.any(task.weight == 0))
+    plan = task.plan._replace(trials=many, skip_empty=order.uneven or zeros)
+    data = make_data(task.x, task.targets, task.weight, order.short or order.uneven)
+    if options.evaluate_training:
+        sets = {"": make_data(task.x, task.targets, task.weight, True), **sets}
+        set_rows = {"": train, **set_rows}
+    tables = {prefix: table(rows, inputs.batch_size(sets[prefix].x), many) for prefix, rows in set_rows.items()}
+    cut = {prefix: blocks(rows, inputs.batch_size(sets[prefix].x), EVALUATION_BLOCK) for prefix, rows in tables.items()}
+    rows = table(train, n, many)
+    return Job(
+        plan, task.key, trials, options.params, data, rows, sets, cut, order, options.epochs, options.chunk, options.progress
+    )  # fmt: skip
+
+
+def table(rows: tuple[np.ndarray, ...], pad: int, trials: bool) -> np.ndarray:
+    return padded_rows(rows, pad) if trials else rows[0].astype(np.int32)
+
+
+def make_data(x: Any, targets: Any, weight: np.ndarray | None, padded: bool) -> Data:
+    """Data with the row that stands for padding, where there is padding or any weight."""
+    if weight is None and not padded:
+        return Data(x, targets, None)
+    weight = np.ones(inputs.batch_size(x)) if weight is None else weight
+    full = np.concatenate([weight, np.zeros_like(weight[:1])])
+    return Data(x, targets, jax.device_put(full.astype(jnp.result_type(float))))

@@ -1,0 +1,135 @@
+"""cross_validate: every fold trained in one compiled program."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxbp.contracts import Layer, Loss
+from jaxbp.training import engine
+from jaxbp.training.metrics import class_labels
+from jaxbp.training.task import Options, Task, make_data, make_job, prepare
+from jaxbp.validation.folds import Split, from_splitter, kfold, stratified_kfold
+from jaxbp.validation.result import CVResult
+
+
+def cross_validate(
+    net: Layer,
+    loss: Loss,
+    optimizer: Any,
+    x: Any,
+    targets: Any,
+    *,
+    folds: Any = 10,
+    key: jax.Array,
+    epochs: int,
+    batch_size: int | None,
+    stratified: bool | None = None,
+    groups: Any = None,
+    params: Any = None,
+    sample_weight: Any = None,
+    penalty: Any = None,
+    reduction: str = "mean",
+    gradient: str = "manual",
+    metrics: Any = None,
+    scale: Any = None,
+    shuffle: bool = True,
+    remainder: str = "short",
+    evaluate_training: bool = False,
+    chunk: int | None = None,
+    progress: Callable | None = None,
+) -> CVResult:
+    """Train on all rows but a fold, score on the fold, for every fold: one compiled program, mapped over the folds.
+
+    The folds are drawn once. Each trains its own net from its own key, `jax.random.fold_in(key, fold)`, for all epochs, as
+    `fit` does with that key on those rows. The data are held once; a fold is a row of indices, filled up to the size of
+    the largest with rows of weight 0, which reach neither sums nor divisors nor the optimiser.
+
+    Arguments beside those of `fit`:
+      folds: a number, for `kfold` or `stratified_kfold` drawn from the key; a scikit-learn splitter (give it a
+        random_state if it shuffles); or pairs (train, validation) of index arrays.
+      stratified: draw the folds class by class. None does so where targets are clearly classes (integers, one-hot rows, one
+        column of +-1 or 0/1) and each class has a member for every fold. Only for a number of folds.
+      groups: handed to the splitter.
+      params: where all folds begin; None draws them fold by fold.
+      sample_weight: also weighs the scores.
+      scale: fitted inside each fold, on the rows that it trains on.
+
+    A fold that turns non-finite stops by itself, with a RuntimeWarning that names it; the others go on.
+
+    Raises: ValueError or TypeError before anything is compiled: as `fit`, and for splits that are empty, overlap or hold
+    rows that are not there.
+    """
+    options = Options(
+        key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
+        evaluate_training, chunk, progress,
+    )  # fmt: skip
+    task = prepare("cross_validate", net, loss, optimizer, x, targets, options)
+    splits, stratified = draw_splits(task, folds, stratified, groups)
+    require_weight(task, splits)
+    held_out = {"validation_": make_data(task.x, task.targets, task.weight, True)}
+    rows = {"validation_": tuple(split.validation for split in splits)}
+    job = make_job(task, np.arange(len(splits), dtype=np.int32), tuple(split.train for split in splits), held_out, rows)
+    job = job._replace(plan=job.plan._replace(predict=True))
+    return result_of(task, engine.run(job), splits, stratified)
+
+
+def draw_splits(task: Task, folds: Any, stratified: bool | None, groups: Any) -> tuple[tuple[Split, ...], bool]:
+    """(the splits, whether they were drawn class by class)."""
+    labels = class_labels(task.outputs, task.targets)
+    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)):
+        if stratified is not None:
+            raise ValueError(f"cross_validate: stratified is for a number of folds; {folds!r} draws its own")
+        x, y = (np.asarray(a) if hasattr(a, "shape") else np.zeros(task.n) for a in (task.x, task.targets))
+        return from_splitter(folds, x, y if labels is None else labels, groups, task.n), False
+    if groups is not None:
+        raise ValueError("cross_validate: groups are for a splitter such as scikit-learn's GroupKFold, given as folds=")
+    if stratified and labels is None:
+        raise ValueError(
+            "cross_validate: stratified=True needs targets that are classes, one a row: integers, one-hot rows, or one column "
+            "of +-1 or 0/1"
+        )
+    if stratified is None:
+        stratified = labels is not None and folds >= 2 and np.unique(labels, return_counts=True)[1].min() >= folds
+    splits = stratified_kfold(labels, folds, task.key) if stratified else kfold(task.n, folds, task.key)
+    return splits, bool(stratified)
+
+
+def require_weight(task: Task, splits: tuple[Split, ...]) -> None:
+    for i, split in enumerate(splits):
+        if task.weight is not None and not np.any(task.weight[split.train] > 0):
+            raise ValueError(f"cross_validate: split {i}: all of its {len(split.train)} training rows have sample_weight 0")
+
+
+def result_of(task: Task, ran: engine.Ran, splits: tuple[Split, ...], stratified: bool) -> CVResult:
+    reasons = engine.stop_reasons(ran.state)
+    for i, broken in enumerate(reasons):
+        if broken:
+            warnings.warn(f"cross_validate: fold {i}: {broken}", RuntimeWarning, stacklevel=3)
+    reasons = tuple(broken or engine.ran_all(task.options.epochs) for broken in reasons)
+    histories = {name: values.T for name, values in ran.history.items()}
+    epochs = np.asarray(ran.state.epoch)
+    scores = {
+        name.removeprefix("validation_"): np.array([v[done - 1] if done else np.nan for v, done in zip(values, epochs, strict=True)])
+        for name, values in histories.items()
+        if name.startswith("validation_")
+    }
+    count = np.bincount(np.concatenate([split.validation for split in splits]), minlength=task.n)
+    predictions = jax.tree.map(lambda outputs: in_row_order(outputs, splits, count), ran.outputs)
+    return CVResult(
+        scores, histories, splits, predictions, count, epochs, reasons, ran.state.params, ran.state.scale, ran.state.key, stratified,
+        ran.seconds_compile, ran.seconds_run,
+    )  # fmt: skip
+
+
+def in_row_order(outputs: np.ndarray, splits: tuple[Split, ...], count: np.ndarray) -> np.ndarray:
+    """(n, ...): each row's held-out outputs, their mean where it was held out several times, NaN where never."""
+    summed = np.zeros((len(count), *outputs.shape[2:]), outputs.dtype)
+    for split, of_fold in zip(splits, outputs, strict=True):
+        summed[split.validation] += of_fold[: len(split.validation)]
+    shape = (-1,) + (1,) * (summed.ndim - 1)
+    return np.where((count > 0).reshape(shape), summed / np.maximum(count, 1).astype(summed.dtype).reshape(shape), np.nan)
