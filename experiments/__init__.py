@@ -1,0 +1,1 @@
+"""The runner: `python -m experiments NAME [--options]`, one module an experiment."""

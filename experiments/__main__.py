@@ -1,0 +1,6 @@
+import sys
+
+from experiments.cli import main
+
+
+sys.exit(main())

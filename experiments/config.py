@@ -1,0 +1,97 @@
+"""What each experiment can be told, and its defaults. Imports no JAX, so that --help is instant."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Annotated, Literal
+
+import tyro
+
+
+Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"]
+LossName = Literal["softmax_cross_entropy", "sigmoid_cross_entropy", "quadratic"]
+Optimizer = Literal["sgd", "momentum", "adam"]
+Gradient = Literal["manual", "autodiff"]
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; the message says what was expected, what came, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What all training experiments share."""
+
+    hidden: tuple[int, ...] = (128,)
+    """Sizes of the hidden layers."""
+    activation: Activation = "relu"
+    """Activation of the hidden layers."""
+    loss: LossName = "softmax_cross_entropy"
+    """softmax_cross_entropy and sigmoid_cross_entropy act on logits; quadratic puts a sigmoid on the output."""
+    optimizer: Optimizer = "adam"
+    """The update rule (optax); momentum is sgd with momentum 0.9."""
+    learning_rate: float = 1e-3
+    """Step size of the update rule."""
+    l2: float = 1e-3
+    """Weight decay l of the penalty l/2 sum w^2 (Nielsen's lambda/n); biases are not decayed."""
+    batch_size: int = 32
+    """Examples in one update."""
+    epochs: int = 40
+    """Passes over the training examples."""
+    gradient: Gradient = "manual"
+    """manual: hand-written backpropagation; autodiff: jax.grad of the same forward pass."""
+    seed: int = 0
+    """Seed of the folds, the initial params and the shuffles."""
+    out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run folder, new or empty; by default runs/<name>-<time>."""
+
+    def __post_init__(self) -> None:
+        _require(all(size > 0 for size in self.hidden), "--hidden", "sizes above 0", self.hidden)
+        _require(0 < self.learning_rate < float("inf"), "--learning-rate", "a number above 0", self.learning_rate)
+        _require(0 <= self.l2 < float("inf"), "--l2", "0 or a number above", self.l2)
+        _require(self.batch_size > 0, "--batch-size", "1 or more", self.batch_size)
+        _require(self.epochs > 0, "--epochs", "1 or more", self.epochs)
+        _require(0 <= self.seed < 2**32, "--seed", "a whole number from 0 to 2**32 - 1", self.seed)
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(Options):
+    """scikit-learn's digits: gradients compared, then stratified k-fold validation in one compiled program."""
+
+    folds: int = 10
+    """Number of folds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(2 <= self.folds <= 174, "--folds", "from 2 to 174 (the rarest digit occurs 174 times)", self.folds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mnist(Options):
+    """MNIST from its four IDX files: training on 60,000 images, accuracy on the 10,000 test images."""
+
+    data_dir: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = dataclasses.field(kw_only=True)
+    """Folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- files, gzip or raw."""
+    hidden: tuple[int, ...] = (30,)
+    activation: Activation = "sigmoid"
+    loss: LossName = "sigmoid_cross_entropy"
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.5
+    l2: float = 0.0
+    batch_size: int = 10
+    epochs: int = 30
+    train_size: int | None = None
+    """Train on the first so many images; all by default."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.train_size is None or self.train_size > 0, "--train-size", "1 or more", self.train_size)
+
+
+EXPERIMENTS = {"digits": Digits, "mnist": Mnist}
+
+
+def _require(holds: bool, option: str, expected: str, got: object) -> None:
+    if not holds:
+        raise UsageError(f"{option}: expected {expected}, got {got}")
