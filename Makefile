@@ -12,7 +12,7 @@ run: $(READY)  ## the main job; ARGS="--epochs 5" passes options on
 	$(VENV)/bin/python -m experiments digits $(ARGS)
 
 test: $(READY)  ## all tests; ARGS="-k dense" passes options on
-	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(READY)  ## style, format and types
 	$(VENV)/bin/ruff check
@@ -31,7 +31,7 @@ clean:
 
 # The pinned packages, in a call of its own: with hashes in the file pip takes nothing that is not listed.
 $(PINNED): requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"jaxbp needs Python 3.11 or newer, {sys.executable} is {sys.version.split()[0]}; try: make PYTHON=python3.12 $(MAKECMDGOALS)")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxbp needs Python 3.11 or newer, %s is %s; try: make PYTHON=python3.12 $(MAKECMDGOALS)" % (sys.executable, sys.version.split()[0]))'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@

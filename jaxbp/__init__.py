@@ -25,7 +25,7 @@ from jaxbp.layers.dropout import dropout
 from jaxbp.layers.embedding import embedding, tied_embedding
 from jaxbp.layers.linear import Dense, dense
 from jaxbp.layers.normalization import batch_norm, layer_norm
-from jaxbp.layers.pooling import max_pool
+from jaxbp.layers.pooling import avg_pool, max_pool
 from jaxbp.layers.shape import flatten, reshape
 from jaxbp.layers.softmax import log_softmax, softmax
 from jaxbp.lift import lift
@@ -43,6 +43,7 @@ __all__ = [
     "LeafComparison",
     "Loss",
     "as_custom_vjp",
+    "avg_pool",
     "batch_norm",
     "compare_gradients",
     "constructor",

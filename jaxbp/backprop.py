@@ -41,7 +41,8 @@ def value_and_grad(net: Layer, loss: Loss, *, penalty: Any = None, reduction: st
 
     Returns f(params, x, targets, *, sample_weight=None, key=None, train=True) -> (value, grads), the layout of
     `jax.value_and_grad`; with has_aux=True ((value, Aux), grads). `sample_weight` has the shape of the losses, or (batch,);
-    where all weights are 0, so are value and gradient. reduction="sum" gives sum_b w_b l_b. `grads` has the tree and dtypes of `params`.
+    where all weights are 0, so are value and gradient. reduction="sum" gives sum_b w_b l_b. `grads` has the tree and dtypes
+    of `params`.
 
     The function is pure: jit it, vmap it over stacked params, differentiate it (`jax.jvp` of the gradient is a
     Hessian-vector product), hand the gradients to any optax optimiser.
@@ -121,7 +122,9 @@ def _reduce(losses: jax.Array, sample_weight: Any, reduction: str) -> tuple[jax.
         return jnp.sum(losses) / size, jnp.full(losses.shape, 1 / size, losses.dtype)
     weights = jnp.asarray(sample_weight, losses.dtype)
     if weights.shape not in (losses.shape, losses.shape[:1]):
-        raise ValueError(f"sample_weight: shape {list(losses.shape)} or {list(losses.shape[:1])} was expected, got {list(weights.shape)}")
+        raise ValueError(
+            f"sample_weight: shape {list(losses.shape)} or {list(losses.shape[:1])} was expected, got {list(weights.shape)}"
+        )
     weights = jnp.broadcast_to(weights.reshape(weights.shape + (1,) * (losses.ndim - weights.ndim)), losses.shape)
     if reduction == "mean":
         sum_of_weights = jnp.sum(weights)

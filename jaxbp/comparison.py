@@ -16,6 +16,7 @@ from jaxbp.backprop import objective, value_and_grad
 from jaxbp.contracts import Layer, Loss
 from jaxbp.page.tables import Table
 
+
 SHARE = 1e-3  # a leaf far below the whole gradient is judged at this share of the whole gradient's largest entry
 
 
@@ -73,17 +74,14 @@ class GradientComparison:
     def table(self) -> Table:
         low, eps = _SHORT.get(self.dtype, self.dtype), float(jnp.finfo(self.dtype).eps)
         columns = ["leaf", "shape", "scale", "hand f64", f"hand {low}", "ULP", f"jax.grad {low}", "ULP"]
-        rows = [
-            (f.path, f.shape, f.scale, f.hand_f64, f.hand, f.hand / eps, f.autodiff, f.autodiff / eps) for f in self.leaves
-        ]
+        rows = [(f.path, f.shape, f.scale, f.hand_f64, f.hand, f.hand / eps, f.autodiff, f.autodiff / eps) for f in self.leaves]
         return Table(columns, rows, title="Hand-written gradient and jax.grad", note=self._note())
 
     def _note(self) -> str:
         ratios = [("step time", self.step_time_ratio), ("compile time", self.compile_time_ratio), ("memory", self.memory_ratio)]
         shown = ", ".join(f"{name} {ratio:.2f}×" for name, ratio in ratios if ratio is not None)
-        return (
-            "Largest error of each leaf against jax.grad in float64, in units of the leaf's scale (its largest entry)."
-            + (f" Hand-written / automatic on {self.device}: {shown}." if shown else "")
+        return "Largest error of each leaf against jax.grad in float64, in units of the leaf's scale (its largest entry)." + (
+            f" Hand-written / automatic on {self.device}: {shown}." if shown else ""
         )
 
     def __str__(self) -> str:
@@ -155,14 +153,18 @@ def _leaves(truth: Any, hand_64: Any, hand: Any, auto: Any) -> tuple[LeafCompari
     found = []
     for path, own, t, *others in zip(tree.paths(truth, "params"), largest, *arrays, strict=True):
         scale = max(own, SHARE * max(largest))
-        errors = [float(np.max(np.abs(g - t), initial=0)) / scale if scale else float(np.max(np.abs(g), initial=0)) for g in others]
+        errors = [
+            float(np.max(np.abs(g - t), initial=0)) / scale if scale else float(np.max(np.abs(g), initial=0)) for g in others
+        ]
         found.append(LeafComparison(path, t.shape, scale, *errors))
     return tuple(found)
 
 
 def _ratios(hand: Callable, auto: Callable, data: tuple, pairs: int = 15) -> dict[str, float | None]:
     programs, _ = _compile_both(hand, auto, data)
-    compile_ratio = float(np.median([first / second for _, (first, second) in (_compile_both(hand, auto, data) for _ in range(3))]))
+    compile_ratio = float(
+        np.median([first / second for _, (first, second) in (_compile_both(hand, auto, data) for _ in range(3))])
+    )
     memory = [program.memory_analysis().temp_size_in_bytes for program in programs]
     for program in programs:
         jax.block_until_ready(program(*data))
@@ -188,7 +190,5 @@ def _compile_both(hand: Callable, auto: Callable, data: tuple) -> tuple[list, li
 
 def _seconds(program: Callable, data: tuple, repeats: int) -> float:
     start = time.perf_counter()
-    for _ in range(repeats):
-        result = program(*data)
-    jax.block_until_ready(result)
+    jax.block_until_ready([program(*data) for _ in range(repeats)])
     return time.perf_counter() - start

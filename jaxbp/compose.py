@@ -208,7 +208,9 @@ def parallel(*layers: Layer, combine: str = "add") -> Layer:
 def repeat_init(layer: Layer, times: int, key: jax.Array, spec: Any) -> tuple:
     params, out_spec = skip_init(layer, key, spec)  # the same demand: f keeps the shape
     if not all(jax.tree.leaves(tree.trainable(params))):
-        raise ValueError(f"repeat({layer!r}, {times}): population statistics would differ from use to use; write the layers out in a serial")
+        raise ValueError(
+            f"repeat({layer!r}, {times}): population statistics would differ from use to use; write the layers out in a serial"
+        )
     return params, out_spec
 
 

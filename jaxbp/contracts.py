@@ -64,7 +64,7 @@ def _room(build: Callable) -> str:
     package, *rooms = build.__module__.split(".")
     if package != "jaxbp":
         return f"{build.__module__}."
-    return "" if rooms[0] in ("layers", "blocks", "compose", "lift") else f"{rooms[-1]}."
+    return "" if rooms[0] in ("layers", "blocks", "compose", "lift") else f"{rooms[0]}."
 
 
 class Constructed:
@@ -195,7 +195,7 @@ def constructor(build: _F) -> _F:
     """
     signature = inspect.signature(build)
 
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def cached(args: tuple, kwargs: tuple, types: tuple) -> Any:
         return dataclasses.replace(build(*args, **dict(kwargs)), call=Call(construct, args, kwargs))
 

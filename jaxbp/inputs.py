@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -114,7 +115,9 @@ def _compare_params(net: Any, expected: Any, params: Any, x_spec: Any) -> None:
     wanted, wanted_tree = jax.tree_util.tree_flatten_with_path(expected)
     got, got_tree = jax.tree.flatten(params)
     if wanted_tree != got_tree:
-        raise ValueError(f"{net!r}: params have another structure: expected {wanted_tree}, got {got_tree}; use params from net.init")
+        raise ValueError(
+            f"{net!r}: params have another structure: expected {wanted_tree}, got {got_tree}; use params from net.init"
+        )
     for (path, spec), leaf in zip(wanted, got, strict=True):
         if spec.shape != jnp.shape(leaf) or is_floating(spec) != is_floating(leaf):
             shown = jax.tree.map(describe, x_spec)
@@ -140,6 +143,6 @@ def check_finite(what: str, tree: Any) -> None:
             bad = np.argwhere(~np.isfinite(np.asarray(leaf, dtype=np.float64)))
             if len(bad):
                 raise ValueError(
-                    f"{what}{jax.tree_util.keystr(path)}: {len(bad)} values are NaN or infinite, the first at index {bad[0].tolist()}; "
-                    "remove or impute them"
+                    f"{what}{jax.tree_util.keystr(path)}: {len(bad)} values are NaN or infinite, "
+                    f"the first at index {bad[0].tolist()}; remove or impute them"
                 )

@@ -21,7 +21,9 @@ def lift_init(model_init: Callable, apply: Callable, key: jax.Array, spec: Any, 
     options = {"train": False, "key": None} if stochastic else {}
     y = jax.eval_shape(lambda p, x: apply(p, x, **options), params, x)
     if any(leaf.shape[:1] != (1,) for leaf in jax.tree.leaves(y)):
-        raise ValueError(f"lift: apply(params, x) has to keep the leading batch axis, it gives {inputs.describe(y)} for a batch of one")
+        raise ValueError(
+            f"lift: apply(params, x) has to keep the leading batch axis, it gives {inputs.describe(y)} for a batch of one"
+        )
     return params, jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape[1:], s.dtype), y)
 
 

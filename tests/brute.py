@@ -35,7 +35,10 @@ def conv(x: Any, y_bar: Any, window: Window, groups: int) -> np.ndarray:
     ins, outs = x.shape[-1] // groups, y_bar.shape[-1] // groups
     g = np.zeros((len(x), *window.size, ins, y_bar.shape[-1]))
     for p, j, q in itertools.product(np.ndindex(y_bar.shape[1:-1]), np.ndindex(*window.size), range(groups)):
-        n = [s * a + d * b - before for s, a, d, b, (before, _) in zip(window.strides, p, window.dilation, j, window.padding, strict=True)]
+        n = [
+            s * a + d * b - before
+            for s, a, d, b, (before, _) in zip(window.strides, p, window.dilation, j, window.padding, strict=True)
+        ]
         if all(0 <= i < length for i, length in zip(n, x.shape[1:-1], strict=True)):
             out = slice(q * outs, (q + 1) * outs)
             read, seen = x[(slice(None), *n, slice(q * ins, (q + 1) * ins))], y_bar[(slice(None), *p, out)]

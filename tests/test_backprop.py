@@ -14,6 +14,7 @@ import pytest
 import jaxbp as bp
 from jaxbp import losses, penalties
 
+
 KEY = jax.random.key(0)
 NET = bp.mlp([4, 6, 3], hidden=bp.tanh())
 LOSS = losses.softmax_cross_entropy()
@@ -83,7 +84,9 @@ def test_weights_over_time():
 def test_has_aux_gives_outputs_and_losses():
     params, x, labels = problem()
     (value, aux), grads = bp.value_and_grad(NET, LOSS, has_aux=True)(params, x, labels)
-    (auto_value, auto_aux), auto_grads = jax.value_and_grad(bp.objective(NET, LOSS, has_aux=True), has_aux=True)(params, x, labels)
+    (auto_value, auto_aux), auto_grads = jax.value_and_grad(bp.objective(NET, LOSS, has_aux=True), has_aux=True)(
+        params, x, labels
+    )
     assert_close((value, aux.outputs, aux.losses, grads), (auto_value, auto_aux.outputs, auto_aux.losses, auto_grads))
     assert_close(aux.outputs, NET(params, x))
 
@@ -167,7 +170,9 @@ def test_as_custom_vjp_hands_the_rule_to_jax_grad():
 def test_as_custom_vjp_is_differentiable_again():
     params, x, labels = problem(3)
     hessian = lambda f: jax.jit(jax.hessian(lambda b: f((params[0]._replace(b=b), *params[1:]), x, labels)))(params[0].b)
-    ours = jax.jacrev(jax.grad(lambda b: loss_through(bp.as_custom_vjp(NET), LOSS)((params[0]._replace(b=b), *params[1:]), x, labels)))
+    ours = jax.jacrev(
+        jax.grad(lambda b: loss_through(bp.as_custom_vjp(NET), LOSS)((params[0]._replace(b=b), *params[1:]), x, labels))
+    )
     assert_close(jax.jit(ours)(params[0].b), hessian(loss_through(NET, LOSS)), rtol=1e-10)
 
 

@@ -16,6 +16,7 @@ import pytest
 import jaxbp as bp
 from jaxbp import losses
 
+
 two_layers = bp.serial(bp.dense(2), bp.sigmoid(), bp.dense(2), bp.sigmoid())
 VALUE_AND_GRAD = bp.value_and_grad(two_layers, losses.quadratic())
 
@@ -57,8 +58,10 @@ def test_mazur_forward_and_gradient():
 
 @pytest.mark.parametrize(
     ("steps", "error"),
-    [(1, 0.29102777369359933), (2, 0.28354713312241997), (10, 0.22091859205390402), (100, 0.0200468282494252)]
-    + [(1000, 0.001114349453733746), (10000, 3.510187782978859e-05)],
+    [
+        *((1, 0.29102777369359933), (2, 0.28354713312241997), (10, 0.22091859205390402)),
+        *((100, 0.0200468282494252), (1000, 0.001114349453733746), (10000, 3.510187782978859e-05)),
+    ],
 )
 def test_mazur_error_after_updates_of_the_weights(steps, error):
     np.testing.assert_allclose(descend(MAZUR, 0.5, steps, without_biases), error, rtol=1e-10)
@@ -137,9 +140,15 @@ BROWNLEE_ROWS = [
 def test_brownlee_twenty_epochs_of_case_updating():
     """He sums the squared error of each row before its update; ours is the running loss of the epoch (half of it, averaged)."""
     params = (
-        dense([[0.13436424411240122, 0.8474337369372327], [0.2550690257394217, 0.49543508709194095]], [0.763774618976614, 0.4494910647887381]),
+        dense(
+            [[0.13436424411240122, 0.8474337369372327], [0.2550690257394217, 0.49543508709194095]],
+            [0.763774618976614, 0.4494910647887381],
+        ),
         (),
-        dense([[0.651592972722763, 0.7887233511355132], [0.02834747652200631, 0.8357651039198697]], [0.0938595867742349, 0.43276706790505337]),
+        dense(
+            [[0.651592972722763, 0.7887233511355132], [0.02834747652200631, 0.8357651039198697]],
+            [0.0938595867742349, 0.43276706790505337],
+        ),
         (),
     )
     rows = np.array(BROWNLEE_ROWS)

@@ -13,6 +13,7 @@ import pytest
 import jaxbp as bp
 from jaxbp import losses, penalties
 
+
 KEY = jax.random.key(0)
 NET = bp.serial(bp.dense(6), bp.tanh(), bp.dense(3))
 LOSS = losses.softmax_cross_entropy()
@@ -89,6 +90,6 @@ def test_bad_input():
     params, x, labels = problem()
     with pytest.raises(ValueError, match=r"x: 1 values are NaN or infinite, the first at index \[2, 1\]"):
         bp.compare_gradients(NET, LOSS, params, x.at[2, 1].set(jnp.nan), labels)
+    bad = (params[0]._replace(w=params[0].w.at[0, 0].set(jnp.inf)), *params[1:])
     with pytest.raises(ValueError, match=r"params\[0\].w"):
-        bad = (params[0]._replace(w=params[0].w.at[0, 0].set(jnp.inf)), *params[1:])
         bp.compare_gradients(NET, LOSS, bad, x, labels)

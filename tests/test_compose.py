@@ -9,6 +9,7 @@ import pytest
 
 import jaxbp as bp
 
+
 KEY = jax.random.key(0)
 
 

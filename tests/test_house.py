@@ -129,20 +129,12 @@ def test_help_imports_no_jax():
 
 # --- every text file of the project
 
-MADE = {"runs", "dist", "build", "node_modules", "__pycache__"}  # and hidden folders, but .ci
+FOLDERS = [".ci", "docs", "examples", "experiments", "jaxbp", "tests"]  # not what runs and tools leave beside them
 TEXT = {".py", ".toml", ".txt", ".in", ".md", ".json", ".cfg", ".yml", ".yaml", ".html", ".css", ".js", "", ".typed"}
-
-
-def is_ours(path: pathlib.Path) -> bool:
-    *folders, _ = path.relative_to(ROOT).parts
-    hidden = [folder for folder in folders if folder.startswith(".") and folder != ".ci"]
-    return not hidden and not MADE & set(folders) and not any(folder.endswith(".egg-info") for folder in folders)
-
-
 FILES = [
     path
-    for path in sorted(ROOT.rglob("*"))
-    if path.is_file() and path.suffix in TEXT and is_ours(path) and path.name != "test_house.py"  # which spells them out
+    for path in sorted([*ROOT.iterdir(), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))])
+    if path.is_file() and path.suffix in TEXT and path.name != "test_house.py"  # which spells them out
 ]
 MACHINE = re.compile(r"(?<![\w.~/-])/(?:work|home|root|tmp|opt|Users|mnt)/\w")
 HOSTS = re.compile(r"pypi\.org|pythonhosted|npmjs\.(?:org|com)|deb\.debian|--(?:extra-)?index-url|--find-links", re.IGNORECASE)

@@ -14,6 +14,7 @@ from cases import LAYERS, LayerCase
 import jaxbp as bp
 from jaxbp import factors, inputs
 
+
 KEY = jax.random.key(0)
 
 every_layer = pytest.mark.parametrize("case", LAYERS, ids=[case.id for case in LAYERS])
@@ -81,7 +82,7 @@ def test_backward_is_the_vjp_of_forward_in_float64(case, batch):
 def test_contract(case):
     """Tree of factors, out_spec, dtypes kept in every precision, residuals of arrays only, input untouched."""
     for dtype in (jnp.float32, jnp.bfloat16):
-        params, x, y_bar = jax.eval_shape(lambda: draw(case, 3, dtype))
+        params, x, y_bar = jax.eval_shape(lambda dtype=dtype: draw(case, 3, dtype))
         found, x_bar = jax.eval_shape(lambda *a: by_hand(case.layer, *a), params, x, y_bar)
         for param, leaf in zip(jax.tree.leaves(params), jax.tree.leaves(found, is_leaf=factors.is_factor), strict=True):
             assert isinstance(leaf, factors.Factor)

@@ -10,6 +10,7 @@ import pytest
 import jaxbp as bp
 from jaxbp import losses
 
+
 KEY = jax.random.key(0)
 
 

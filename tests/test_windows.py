@@ -33,9 +33,9 @@ def cases(draw):
 
 def reads(image, window):
     """(tap, position, entry) for every tap at every position that reads an entry of the image."""
-    taps = list(np.ndindex(*window.size))
-    for (k, j), p in itertools.product(enumerate(taps), np.ndindex(*window.positions(image))):
-        entry = [s * a + d * b - before for s, a, d, b, (before, _) in zip(window.strides, p, window.dilation, j, window.padding)]
+    for (k, j), p in itertools.product(enumerate(np.ndindex(*window.size)), np.ndindex(*window.positions(image))):
+        along = window.strides, p, window.dilation, j, window.padding
+        entry = [s * a + d * b - before for s, a, d, b, (before, _) in zip(*along, strict=True)]
         if all(0 <= i < n for i, n in zip(entry, image, strict=True)):
             yield k, p, tuple(entry)
 
@@ -56,13 +56,13 @@ def test_taps_and_their_transpose(case):
     x_bar = np.zeros(image)
     for k, p, entry in reads(image, window):
         x_bar[entry] += parts[(k, *p)]
-    back = windows.untap((jnp.asarray(part)[None, ..., None] for part in parts), window, image)
+    back = windows.untap(lambda k: jnp.asarray(parts)[k][None, ..., None], window, image)
     np.testing.assert_allclose(back[0, ..., 0], x_bar, atol=1e-13)
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 4), pairs()), min_size=1, max_size=2))
-def test_spread_gives_each_entry_the_value_of_its_window(along):
+def test_spread_and_fold_of_disjoint_windows(along):
     image, size, padding = (tuple(values) for values in zip(*along, strict=True))
     window = Window(size, size, padding, (1,) * len(size))
     assume(window.disjoint and all(n + sum(pair) >= k for n, pair, k in zip(image, padding, size, strict=True)))
@@ -71,6 +71,8 @@ def test_spread_gives_each_entry_the_value_of_its_window(along):
     for _, p, entry in reads(image, window):
         wanted[entry] = values[(0, *p, 0)]
     np.testing.assert_array_equal(windows.spread(jnp.asarray(values), window, image)[0, ..., 0], wanted)
+    x = jnp.asarray(brute.random(1, 2, *image, 2))
+    np.testing.assert_array_equal(windows.fold(x, window, -7), jnp.stack(windows.taps(x, window, -7), axis=-2))
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
@@ -82,7 +84,9 @@ def test_same_and_valid_are_those_of_xla(along, same):
     padding = "SAME" if same else "VALID"
     window = windows.fit("pool", image, size, strides, padding, dilation)
     assert list(window.padding) == [tuple(pair) for pair in lax.padtype_to_pads(image, reach, strides, padding)]
-    reduced = jax.eval_shape(lambda x: lax.reduce_window(x, 0.0, lax.add, size, strides, padding, window_dilation=dilation), jnp.zeros(image))
+    reduced = jax.eval_shape(
+        lambda x: lax.reduce_window(x, 0.0, lax.add, size, strides, padding, window_dilation=dilation), jnp.zeros(image)
+    )
     assert window.positions(image) == reduced.shape
 
 
@@ -110,7 +114,14 @@ def test_what_does_not_fit(options, error, says):
 
 @pytest.mark.parametrize(
     ("padding", "error"),
-    [("same", ValueError), (1, TypeError), ((1, 1), TypeError), (((-1, 0),), ValueError), (((0.5, 0),), ValueError), ((), TypeError)],
+    [
+        ("same", ValueError),
+        (1, TypeError),
+        ((1, 1), TypeError),
+        (((-1, 0),), ValueError),
+        (((0.5, 0),), ValueError),
+        ((), TypeError),
+    ],
 )
 def test_unknown_padding(padding, error):
     with pytest.raises(error, match="padding"):

@@ -19,7 +19,9 @@ from jaxbp.layers.linear import dense
 def mlp_init(net: Layer, features: int, key: jax.Array, spec: Any) -> tuple:
     spec = inputs.as_spec(spec)
     if spec.shape[-1:] != (features,):
-        raise ValueError(f"mlp: sizes[0] is {features}, but one example has shape {list(spec.shape)}; its last axis is the features")
+        raise ValueError(
+            f"mlp: sizes[0] is {features}, but one example has shape {list(spec.shape)}; its last axis is the features"
+        )
     return net.init(key, spec)
 
 

@@ -15,6 +15,16 @@ Everything else follows from them, and a type overrides what it knows a shorter 
     gram(other)       (batch, batch')  <g_b, h_c>
     second_moment()   shape            sum_b g_b^2, elementwise
 
+The types, by what a parameter does:
+
+    Outer      multiplies: weights of dense layers and projections, with or without a time axis
+    Each       is added or scales: biases, gains, anything with one small cotangent an example
+    Rows       is read by index: embedding tables, never as a dense table
+    Conv       is slid over images: kernels, in any geometry and grouping
+    Sum        is used several times: tied weights, with the cross terms between its uses
+    Whole      belongs to a layer in which examples meet: only the sum is kept
+    Statistic  is a population statistic: a new value, no gradient
+
 Every array field leads with the batch axis, so a factor is itself a batch: slicing it (`jax.tree.map`) or mapping over it
 (`jax.vmap`) gives factors of fewer examples. A factor made under `vmap` is reduced inside that `vmap`. Reductions work
 in float32 or wider whatever the dtype of the fields. All results are sums over the batch; a mean is the caller's.

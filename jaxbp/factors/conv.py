@@ -12,7 +12,7 @@ from jax import lax
 
 from jaxbp import windows
 from jaxbp.factors.base import CHUNK, Factor, at_least_float32, columns, factor, static, wide
-from jaxbp.factors.outer import Outer
+from jaxbp.factors.outer import Outer, pairs_are_cheaper
 from jaxbp.windows import Window
 
 
@@ -43,36 +43,58 @@ class Conv(Factor):
     def scaled(self, c: jax.Array) -> Conv:
         return Conv(self.x, columns(c, self.y_bar), self.window, self.groups)
 
-    def _outers(self) -> Outer:
-        """For each group the Outer of patches and y_bar: fields (groups, batch, positions, taps in / groups or out / groups)."""
-        batch, groups = self.batch, self.groups
-        taps = jnp.stack(windows.taps(self.x, self.window), axis=-2)  # (batch, *positions, taps, in)
-        taps = taps.reshape(batch, -1, taps.shape[-2], groups, taps.shape[-1] // groups)
-        patches = jnp.moveaxis(taps, 3, 0).reshape(groups, batch, taps.shape[1], -1)
-        y_bar = self.y_bar.reshape(batch, -1, groups, self.y_bar.shape[-1] // groups)
-        return Outer(patches, jnp.moveaxis(y_bar, 2, 0))
+    def _patches(self) -> jax.Array:
+        """(batch, positions, taps, in): what the kernel saw."""
+        taps = jnp.stack(windows.taps(self.x, self.window), axis=-2)
+        return taps.reshape(self.batch, -1, *taps.shape[-2:])
 
     def _example(self) -> jax.Array:
-        outers = self.of_one()._outers()  # type: ignore[attr-defined]
-        g = jax.vmap(lambda outer: outer.total(at_least_float32(self.dtype)))(outers)
-        return jnp.moveaxis(g, 0, 1).reshape(*self.window.size, self.x.shape[-1] // self.groups, self.y_bar.shape[-1])
+        patches = wide(self.of_one()._patches()[0])  # type: ignore[attr-defined]
+        y_bar = wide(self.y_bar).reshape(len(patches), -1)
+        if self.groups == 1:
+            g = jnp.tensordot(patches, y_bar, (0, 0))
+        else:
+            apart = lambda a: a.reshape(*a.shape[:-1], self.groups, -1)
+            g = jnp.einsum("ptgi,pgo->tigo", apart(patches), apart(y_bar))
+        return g.reshape(*self.window.size, g.shape[1], -1)
+
+    # what instantiates examples takes one at a time: on CPU up to 1.7 times faster than CHUNK, whose patches leave the cache
 
     def examples(self) -> jax.Array:
         return self.map_examples(lambda g: g)
+
+    def map_examples(self, fun: Any, *others: Factor) -> Any:
+        return lax.map(lambda one: fun(*(f._example() for f in one)), (self, *others))
+
+    def second_moment(self) -> jax.Array:
+        add = lambda total, one: (total + one._example() ** 2, None)
+        zero = jax.eval_shape(lambda f: f.total(at_least_float32(self.dtype)), self)
+        return lax.scan(add, jnp.zeros(zero.shape, zero.dtype), self)[0]
+
+    def _outers(self) -> Outer:
+        """For each group the Outer of patches and y_bar: fields (groups, batch, positions, taps in / groups or out / groups)."""
+        patches, groups = self._patches(), self.groups
+        patches = jnp.moveaxis(patches.reshape(*patches.shape[:-1], groups, -1), 3, 0)
+        y_bar = self.y_bar.reshape(self.batch, patches.shape[2], groups, -1)
+        return Outer(patches.reshape(*patches.shape[:3], -1), jnp.moveaxis(y_bar, 2, 0))
 
     def _meets(self, other: Factor | None) -> bool:
         """Whether example by example the two are sums over the same groups of Outers of the same shape."""
         return isinstance(other, Conv) and (other.window.size, other.groups) == (self.window.size, self.groups)
 
     def sq_norms(self) -> jax.Array:
-        return self._by_outers(Outer.sq_norms)
+        return jnp.maximum(self.inner(self), 0)  # over pairs of positions rounding may leave it below zero
 
     def inner(self, other: Factor) -> jax.Array:
-        return self._by_outers(Outer.inner, other) if self._meets(other) else super().inner(other)
+        if not self._meets(other) or not self._pairs_are_cheaper(other):  # type: ignore[arg-type]
+            return self.map_examples(lambda g: jnp.sum(g**2)) if other is self else super().inner(other)
+        one = lambda convs: jnp.sum(jax.vmap(Outer.inner)(*(conv.of_one()._outers() for conv in convs)))
+        return lax.map(one, (self, other), batch_size=CHUNK)
 
-    def _by_outers(self, fun: Any, *others: Factor) -> jax.Array:
-        one = lambda convs: jnp.sum(jax.vmap(fun)(*(conv.of_one()._outers() for conv in convs)))
-        return lax.map(one, (self, *others), batch_size=CHUNK)
+    def _pairs_are_cheaper(self, other: Conv) -> bool:
+        positions = min(math.prod(f.y_bar.shape[1:-1]) for f in (self, other))
+        ins, outs = (a.shape[-1] // self.groups for a in (self.x, self.y_bar))
+        return pairs_are_cheaper(positions, math.prod(self.window.size) * ins, outs)
 
     def dot(self, v: jax.Array) -> jax.Array:
         """sum_p y_bar[p] . (the convolution of x with v)[p]."""

@@ -41,24 +41,20 @@ class Outer(Factor):
         flat = lambda a: wide(a).reshape(a.shape[0], -1, a.shape[-1])
         return flat(self.x), flat(self.y_bar)
 
-    @property
-    def _steps(self) -> int:
-        return math.prod(self.x.shape[1:-1])
-
-    def _pairs_are_smaller(self, other: Outer) -> bool:
-        """Whether the products of all pairs of steps take less room than the two cotangents themselves."""
-        return 2 * self._steps * other._steps <= max(self.x.shape[-1] * self.y_bar.shape[-1], 2)
+    def _pairs_are_cheaper(self, other: Outer) -> bool:
+        steps = min(math.prod(f.x.shape[1:-1]) for f in (self, other))
+        return pairs_are_cheaper(steps, self.x.shape[-1], self.y_bar.shape[-1])
 
     def sq_norms(self) -> jax.Array:
         """|x_b|^2 |y_bar_b|^2 without time; with time sum_ts <x_t, x_s><y_t, y_s>, or instantiated where that is cheaper."""
         if self.x.ndim == 2:
             return sq_each(self.x) * sq_each(self.y_bar)
-        if self._pairs_are_smaller(self):
+        if self._pairs_are_cheaper(self):
             return jnp.maximum(self.inner(self), 0)  # a sum of squares that rounding may leave below zero
         return self.map_examples(lambda g: jnp.sum(g**2))
 
     def inner(self, other: Factor) -> jax.Array:
-        if not isinstance(other, Outer) or not self._pairs_are_smaller(other):
+        if not isinstance(other, Outer) or not self._pairs_are_cheaper(other):
             return super().inner(other)
         (x, y_bar), (u, v_bar) = self._timed(), other._timed()
         return jnp.sum(jnp.einsum("bti,bsi->bts", x, u) * jnp.einsum("bto,bso->bts", y_bar, v_bar), axis=(1, 2))
@@ -80,6 +76,14 @@ class Outer(Factor):
         if x.shape[1] == u.shape[1] == 1:
             return (x[:, 0] @ u[:, 0].T) * (y_bar[:, 0] @ v_bar[:, 0].T)
         return _gram_by_columns(x, y_bar, u, v_bar) if other is not None else _gram_by_columns(x, y_bar)
+
+
+def pairs_are_cheaper(steps: int, fan_in: int, fan_out: int) -> bool:
+    """Whether <g, h> takes fewer multiplications as sum_ts <x_t, u_s><y_t, v_s> than from g and h instantiated.
+
+    steps: of the shorter one. |g|^2 over pairs then takes less room than g too.
+    """
+    return steps == 1 or steps * (fan_in + fan_out) <= fan_in * fan_out
 
 
 def _gram_by_columns(x: jax.Array, y_bar: jax.Array, u: Any = None, v_bar: Any = None) -> jax.Array:

@@ -19,7 +19,7 @@ class Dense(NamedTuple):
 
 
 def dense_forward(params: Dense, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """y = x w + b over the last axis of x: (batch, *time, fan_in) -> (batch, *time, fan_out). Residual: x, because w_bar = x^T y_bar."""
+    """y = x w + b over the last axis: (batch, *time, fan_in) -> (batch, *time, fan_out). Residual: x, as w_bar = x^T y_bar."""
     y = x @ params.w
     if params.b is not None:
         y = y + jnp.broadcast_to(params.b, y.shape)

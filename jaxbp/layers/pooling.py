@@ -17,7 +17,7 @@ from jaxbp.factors import at_least_float32
 from jaxbp.windows import Window
 
 
-UNROLLED = 64  # taps up to which a maximum is written out tap by tap: it runs faster than argmax, but compiles in proportion
+UNROLLED = 4  # taps of windows side by side up to which writing out the maximum beats argmax: 2 x 2, at 0.7 to 0.9 of its time
 
 
 # --- maximum
@@ -50,8 +50,9 @@ def max_pool_backward(params: tuple, residuals: tuple, y_bar: jax.Array, *, stop
         number = jnp.broadcast_to(jnp.asarray(_numbers(window, image), winner.dtype), (*image, y_bar.shape[-1]))
         won = windows.spread(winner, window, image) == jnp.broadcast_to(number, (len(y_bar), *number.shape))
         return (), jnp.where(won, windows.spread(y_bar, window, image), 0)
-    shares = (jnp.where(winner == j, y_bar, 0).astype(at_least_float32(y_bar)) for j in range(math.prod(window.size)))
-    return (), windows.untap(shares, window, image).astype(y_bar.dtype)
+    wide = y_bar.astype(at_least_float32(y_bar))
+    share = lambda tap: jnp.where(winner == jnp.asarray(tap, winner.dtype), wide, 0)
+    return (), windows.untap(share, window, image).astype(y_bar.dtype)
 
 
 def _numbers(window: Window, image: tuple[int, ...]) -> np.ndarray:

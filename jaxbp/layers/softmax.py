@@ -129,7 +129,7 @@ def log_softmax() -> Layer:
     """y_k = x_k - log sum_j e^{x_j} over the last axis, with x_bar = y_bar - e^y sum y_bar.
 
     Shapes and dtype: x (batch, *axes, classes) in any floating dtype, y the same; sums in at least float32. Residuals: e^y
-    and a boolean a row. Finite for every finite x; the entry of a dominant class keeps its digits however near to 0 it is.
+    and a boolean a row. Finite where differences of x are; the entry of a dominant class keeps its digits however near to 0.
     An x_k of -inf (a masked class) has y_k = -inf. A row of nothing but -inf gets -log(classes) and cotangent 0.
 
     >>> import jax, jaxbp

@@ -35,7 +35,3 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
-
-# this package is where the constructors are public, whatever file holds them: repr and pickles say losses.quadratic()
-for _constructor in [globals()[name] for name in __all__]:
-    _constructor.__module__ = __name__

@@ -85,9 +85,9 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     the sum of the other probabilities; for distributions it is p_k sum_{j != k} t_j - t_k sum_{j != k} p_j, which cancels only
     where p_k and t_k are near each other and far from 0 and 1.
 
-    Conventions: finite for every finite logit. A logit of -inf masks its class: p = 0, cotangent 0; on a masked label C = inf and
-    dC/dz = p - t. A row of nothing but -inf counts as a row of equal logits with cotangent 0. Under jit, where values cannot be
-    checked, a label outside [0, classes) gives NaN in its row.
+    Conventions: finite where differences of logits are. A logit of -inf masks its class: p = 0, cotangent 0; on a masked label
+    C = inf and dC/dz = p - t. A row of nothing but -inf counts as a row of equal logits with cotangent 0. Under jit, where values
+    cannot be checked, a label outside [0, classes) gives NaN in its row.
 
     >>> import jax, jaxbp
     >>> loss = jaxbp.losses.softmax_cross_entropy()

@@ -15,7 +15,7 @@ from jaxbp.training.order import Order
 from jaxbp.training.state import Data, Plan
 
 
-def require_parts(name: str, net: Any, loss: Any, optimizer: Any) -> None:
+def require_parts(name: str, net: Any, loss: Any, optimizer: Any, penalty: Any) -> None:
     if not isinstance(net, Layer):
         raise TypeError(f"{name}: net: a Layer was expected, got {net!r}; wrap another JAX model by jaxbp.lift(init, apply)")
     if not isinstance(loss, Loss):
@@ -23,6 +23,8 @@ def require_parts(name: str, net: Any, loss: Any, optimizer: Any) -> None:
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         hint = "; call it first, e.g. optax.sgd(0.1)" if callable(optimizer) else ""
         raise TypeError(f"{name}: optimizer: an optax optimiser with init and update was expected, got {optimizer!r}{hint}")
+    if not (penalty is None or (callable(getattr(penalty, "forward", None)) and callable(getattr(penalty, "backward", None)))):
+        raise TypeError(f"{name}: penalty: a Penalty such as jaxbp.penalties.l2(1e-3) was expected, got {penalty!r}")
 
 
 def require_options(name: str, options: Any) -> None:
@@ -51,8 +53,8 @@ def examples(name: str, x: Any, targets: Any, sample_weight: Any, prefix: str = 
     n, m = inputs.batch_size(x, f"{name}: {prefix}x"), inputs.batch_size(targets, f"{name}: {prefix}targets")
     if n != m:
         raise ValueError(f"{name}: {prefix}x has {n} rows, {prefix}targets {m}; they have to be of one length")
-    inputs.check_finite(f"{name}: {prefix}x", x)
-    inputs.check_finite(f"{name}: {prefix}targets", targets)
+    for what, tree in (("x", x), ("targets", targets)):
+        _check_finite(f"{name}: {prefix}{what}", tree)
     return x, targets, None if sample_weight is None else _weights(name, f"{prefix}sample_weight", sample_weight, n)
 
 
@@ -62,7 +64,19 @@ def _arrays(what: str, tree: Any) -> Any:
     return jax.tree.map(lambda leaf: _array(what, leaf), tree)
 
 
+def _check_finite(what: str, tree: Any) -> None:
+    """`inputs.check_finite`, behind a sum that shows in one pass that nothing is amiss."""
+    with np.errstate(all="ignore"):
+        sums = [np.sum(np.asarray(leaf), dtype=np.float32) for leaf in jax.tree.leaves(tree) if inputs.is_floating(leaf)]
+    if not np.all(np.isfinite(sums)):  # NaN or infinity, or so large that the sum overflows
+        inputs.check_finite(what, tree)
+
+
 def _array(what: str, leaf: Any) -> jax.Array:
+    if not inputs.is_concrete(leaf):
+        raise TypeError(
+            f"{what}: values were expected, got a tracer; training compiles itself, call it outside jit, vmap and grad"
+        )
     if isinstance(leaf, jax.Array):
         return leaf
     values = np.asarray(leaf)
@@ -107,10 +121,12 @@ def require_same_examples(what: str, got: Any, wanted: Any) -> None:
 def require_batches(name: str, order: Order, net: Layer) -> None:
     """Raise where a batch is larger than the rows, or would take padding through a net whose rows meet."""
     sizes = sorted({len(rows) for rows in order.rows})
-    if order.batch_size > sizes[-1] or (order.batch_size > sizes[0] and order.remainder == "drop"):
-        where = "training rows" if len(order.rows) == 1 else "rows of the smallest training split"
+    most = sizes[0] if order.remainder == "drop" else sizes[-1]  # a smaller split is one short batch, unless that is dropped
+    if order.batch_size > most:
+        where = "" if len(sizes) == 1 else f" of the {'smallest' if order.remainder == 'drop' else 'largest'} split"
         raise ValueError(
-            f"{name}: batch_size={order.batch_size} is more than the {sizes[0]} {where}; batch_size=None is the full batch"
+            f"{name}: batch_size={order.batch_size} is more than the {most} training rows{where}; "
+            "batch_size=None is the full batch"
         )
     if "mixes" in net.traits and order.short:
         divisors = [b for b in range(1, sizes[0] + 1) if all(n % b == 0 for n in sizes)]

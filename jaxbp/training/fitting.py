@@ -34,6 +34,10 @@ class FitResult(NamedTuple):
     seconds_compile: float
     seconds_run: float
 
+    def __repr__(self) -> str:
+        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.history.items() if values.ndim == 1 and len(values))
+        return f"<FitResult: {self.stop_reason}; {last or 'no epoch done'}>"
+
 
 def fit(
     net: Layer,

@@ -141,7 +141,9 @@ def _one(metric: Any, loss: Loss, outputs: Any, targets: Any) -> Metric:
         return next((m for m in automatic(loss, outputs, targets) if m.name == "accuracy"), accuracy())
     if metric in BY_NAME:
         return BY_NAME[metric]()
-    raise ValueError(f"metrics: a Metric or one of {sorted(BY_NAME)} was expected, got {metric!r}; make one by mean_of(name, fun)")
+    raise ValueError(
+        f"metrics: a Metric or one of {sorted(BY_NAME)} was expected, got {metric!r}; make one by mean_of(name, fun)"
+    )
 
 
 def automatic(loss: Loss, outputs: Any, targets: Any) -> tuple[Metric, ...]:

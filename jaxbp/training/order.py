@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+
 EPOCHS, FOLDS = 0, 1  # what a permutation is drawn for: streams of one key that never meet
 
 
@@ -68,6 +69,11 @@ class Order(NamedTuple):
     @property
     def bytes_per_epoch(self) -> int:
         return 4 * max(self.steps) * len(self.rows) * self.batch_size if any(self.shuffled) else 0
+
+    def shape(self, room: int, trials: bool) -> tuple[int, ...]:
+        """Of `chunk`, without the axis of trials where there is one trial alone."""
+        epochs = room if any(self.shuffled) else 1
+        return (epochs, max(self.steps), *([len(self.rows)] if trials else []), self.batch_size)
 
     def chunk(self, words: np.ndarray, first: int, last: int, room: int) -> np.ndarray:
         """(room, steps, trials, batch): the rows of epochs first..last-1, then padding. words: of the trials' keys.

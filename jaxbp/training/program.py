@@ -16,13 +16,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
 from jaxbp import backprop, inputs, tree
 from jaxbp.training.metrics import ratio, weighted
-from jaxbp.training.state import NONFINITE, RUNNING, Data, Evaluation, Plan, TrainState, finite_flags
+from jaxbp.training.state import NONFINITE, RUNNING, Data, Plan, TrainState, finite_flags
+
 
 DRAWS = 2**31 - 1  # the branch of a trial's key that training draws from: init splits the key into a few, counted from 0
 
@@ -67,8 +67,13 @@ def _start_one(plan: Plan, data: Data, params: Any, key: jax.Array, rows: jax.Ar
     if params is None:
         params, _ = plan.net.init(key, example_spec(plan, data, scale))
     zero = jnp.zeros((), jnp.int32)
-    params = jax.tree.map(jnp.copy, params)  # train_chunk donates its state: never the caller's own arrays
-    return TrainState(params, plan.optimizer.init(params), scale, key, zero, zero, zero + RUNNING, zero - 1)
+    state = TrainState(params, plan.optimizer.init(params), scale, key, zero, zero, zero + RUNNING, zero - 1)
+    return jax.tree.map(_own, state)
+
+
+def _own(leaf: jax.Array) -> jax.Array:
+    """A copy: train_chunk donates its state, never the caller's arrays. And no weak type, which one epoch would make strong."""
+    return jnp.copy(lax.convert_element_type(leaf, leaf.dtype))
 
 
 def example_spec(plan: Plan, data: Data, scale: Any) -> Any:
@@ -89,13 +94,12 @@ def gradient(plan: Plan) -> Any:
 
 
 def step(plan: Plan, data: Data, state: TrainState, metrics: tuple, carry: tuple, batch: tuple) -> tuple[tuple, Any]:
-    """One update by one batch. carry: (params, opt_state); batch: (rows, number in the epoch); info: sums of loss and metrics.
+    """One update by one batch. carry: (params, opt_state); batch: (rows, key or None); info: sums of loss and metrics.
 
     All of a batch uses the weights as they were before it. A batch of nothing but weight 0 changes nothing.
     """
     params, opt_state = carry
-    rows, number = batch
-    key = None if number is None else draw_key(state, number)
+    rows, key = batch
     x, targets, weight = take(plan, data, state.scale, rows)
     (value, aux), grads = gradient(plan)(params, x, targets, sample_weight=weight, key=key)
     value_fn = functools.partial(_value, plan, x, targets, weight, key)
@@ -106,9 +110,15 @@ def step(plan: Plan, data: Data, state: TrainState, metrics: tuple, carry: tuple
     return new, _sums(metrics, aux.outputs, aux.losses, targets, weight)
 
 
-def draw_key(state: TrainState, number: jax.Array) -> jax.Array:
-    """The key of the draws of an epoch's update `number`; another branch of the trial's key than `net.init` drew from."""
-    return jax.random.fold_in(jax.random.fold_in(state.key, DRAWS), state.step + number)
+def draw_keys(plan: Plan, state: TrainState, steps: int) -> Any:
+    """The keys of the draws of an epoch's updates, None where the net draws nothing.
+
+    Update t of a trial has fold_in(fold_in(key, DRAWS), t): another branch of the key than the one `net.init` drew from.
+    """
+    if "key" not in plan.net.traits:
+        return None
+    branch = jax.random.fold_in(state.key, DRAWS)
+    return jax.vmap(lambda i: jax.random.fold_in(branch, state.step + i))(jnp.arange(steps, dtype=jnp.int32))
 
 
 def _value(plan: Plan, x: Any, targets: Any, weight: Any, key: Any, params: Any) -> jax.Array:
@@ -141,26 +151,26 @@ def _added(sums: Any) -> Any:
 # --- evaluation
 
 
-def evaluate(plan: Plan, state: TrainState, evaluation: Evaluation, prefix: str) -> dict[str, jax.Array]:
-    """Loss and metrics of a whole set in prediction form, a block of rows at a time."""
+def evaluate(plan: Plan, state: TrainState, data: Data, rows: jax.Array, prefix: str) -> dict[str, jax.Array]:
+    """Loss and metrics of rows (blocks, block) of the data in prediction form, a block at a time."""
 
     def block(rows: jax.Array) -> tuple:
-        x, targets, weight = take(plan, evaluation.data, state.scale, rows)
+        x, targets, weight = take(plan, data, state.scale, rows)
         outputs, _ = plan.net.forward(state.params, x, train=False, key=None)
         losses, _ = plan.loss.forward(outputs, targets)
         return _sums(plan.metrics, outputs, losses, targets, weight)
 
-    return _values(plan.metrics, _added(lax.map(block, evaluation.rows)), prefix)
+    return _values(plan.metrics, _added(lax.map(block, rows)), prefix)
 
 
-def predict(plan: Plan, state: TrainState, evaluation: Evaluation) -> Any:
-    """The outputs for every row of a set, in its order, padding included."""
+def predict(plan: Plan, state: TrainState, data: Data, rows: jax.Array) -> Any:
+    """The outputs for rows (blocks, block) of the data, in this order, padding included."""
 
     def block(rows: jax.Array) -> Any:
-        x, _, _ = take(plan, evaluation.data, state.scale, rows)
+        x, _, _ = take(plan, data, state.scale, rows)
         return plan.net.forward(state.params, x, train=False, key=None)[0]
 
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), lax.map(block, evaluation.rows))
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), lax.map(block, rows))
 
 
 # --- epochs
@@ -174,17 +184,15 @@ def train_epoch(
     "loss" and the metrics without prefix are of the training batches as they were met, each before its update, or of the
     training set after the epoch where it is among `sets`. The losses are without penalty.
     """
-    numbers = jnp.arange(order.shape[0], dtype=jnp.int32) if "key" in plan.net.traits else None
+    keys = draw_keys(plan, state, order.shape[0])
     metrics = () if "" in rows else plan.metrics  # measured on the whole training set instead
     one = functools.partial(step, plan, data, state, metrics)
-    (params, opt_state), sums = lax.scan(one, (state.params, state.opt_state), (order, numbers))
-    new = state._replace(
-        params=params, opt_state=opt_state, epoch=state.epoch + 1, step=state.step + _updates(plan, data, order)
-    )
+    (params, opt_state), sums = lax.scan(one, (state.params, state.opt_state), (order, keys))
+    new = state._replace(params=params, opt_state=opt_state, epoch=state.epoch + 1, step=state.step + _updates(plan, data, order))
     info = _values(metrics, _added(sums))
     flags = finite_flags(new.params, info["loss"])
     for prefix, rows_of_set in rows.items():
-        info |= evaluate(plan, new, Evaluation(sets[prefix], rows_of_set), prefix)
+        info |= evaluate(plan, new, sets[prefix], rows_of_set, prefix)
     return _settle(state, new, flags, info)
 
 
@@ -250,5 +258,5 @@ def train_chunk(
 def _predictions(plan: Plan, sets: dict[str, Data], rows: dict[str, jax.Array], state: TrainState) -> Any:
     if not plan.predict:
         return ()
-    of_one = lambda state, rows: predict(plan, state, Evaluation(sets["validation_"], rows))
+    of_one = lambda state, rows: predict(plan, state, sets["validation_"], rows)
     return (jax.vmap(of_one) if plan.trials else of_one)(state, rows["validation_"])

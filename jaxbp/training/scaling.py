@@ -43,10 +43,10 @@ def _inverse(spread: jax.Array) -> jax.Array:
     return 1 / jnp.where(spread == 0, 1, spread)  # a constant feature is shifted and left at that
 
 
-def standardize_fit(x: jax.Array, sample_weight: jax.Array) -> Affine:
+def standardize_fit(x: jax.Array, sample_weight: jax.Array | None = None) -> Affine:
     """shift = sum w x / sum w, factor = 1 / sqrt(sum w (x - shift)^2 / sum w), 1 for a constant feature."""
     x = x.astype(at_least_float32(x))
-    weight = sample_weight.astype(x.dtype)
+    weight = jnp.ones(x.shape[0], x.dtype) if sample_weight is None else sample_weight.astype(x.dtype)
     weight = weight / jnp.sum(weight)
     mean = jnp.tensordot(weight, x, 1)
     variance = jnp.sum(_columns(weight, x) * (x - jnp.broadcast_to(mean, x.shape)) ** 2, axis=0)
@@ -55,10 +55,10 @@ def standardize_fit(x: jax.Array, sample_weight: jax.Array) -> Affine:
     return Affine(mean, _inverse(jnp.where(variance <= tiny, 0, jnp.sqrt(variance))))
 
 
-def min_max_fit(x: jax.Array, sample_weight: jax.Array) -> Affine:
+def min_max_fit(x: jax.Array, sample_weight: jax.Array | None = None) -> Affine:
     """shift = min x, factor = 1 / (max x - min x) over the rows of positive weight, 1 for a constant feature."""
     x = x.astype(at_least_float32(x))
-    counts = _columns(sample_weight, x) > 0
+    counts = _columns(jnp.ones(x.shape[0]) if sample_weight is None else sample_weight, x) > 0
     low = jnp.min(jnp.where(counts, x, jnp.inf), axis=0)
     high = jnp.max(jnp.where(counts, x, -jnp.inf), axis=0)
     return Affine(low, _inverse(high - low))
@@ -91,4 +91,3 @@ def as_scale(scale: Any) -> Scale | None:
         return Scale(*scale)
     hint = "; call it first" if callable(scale) else ""
     raise TypeError(f"scale: a pair of functions (fit, apply) such as standardize() was expected, got {scale!r}{hint}")
-

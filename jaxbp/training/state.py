@@ -13,6 +13,7 @@ from jaxbp.contracts import Layer, Loss
 from jaxbp.training.metrics import Metric
 from jaxbp.training.scaling import Scale
 
+
 RUNNING, NONFINITE = 0, 1  # the codes of TrainState.stop
 
 
@@ -42,13 +43,6 @@ class Data(NamedTuple):
     x: Any
     targets: Any
     weight: jax.Array | None
-
-
-class Evaluation(NamedTuple):
-    """A set to evaluate after every epoch: rows (blocks, block) of `data`."""
-
-    data: Data
-    rows: jax.Array
 
 
 class Plan(NamedTuple):

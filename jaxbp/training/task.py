@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from jaxbp.training.metrics import resolve
 from jaxbp.training.order import Order, blocks, padded_rows, typed
 from jaxbp.training.scaling import as_scale
 from jaxbp.training.state import Data, Plan
+
 
 EVALUATION_BLOCK = 1024  # rows that are evaluated at a time
 
@@ -60,11 +62,11 @@ class Task(NamedTuple):
 
 def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: Any, options: Options) -> Task:
     """The task, or ValueError and TypeError where something does not fit."""
-    doors.require_parts(name, net, loss, optimizer)
+    doors.require_parts(name, net, loss, optimizer, options.penalty)
     doors.require_options(name, options)
     x, targets, weight = doors.examples(name, x, targets, options.sample_weight)
     plan = Plan(
-        net, loss, optax.with_extra_args_support(optimizer), options.penalty, options.reduction, options.gradient, (),
+        net, loss, with_extra_args(optimizer), options.penalty, options.reduction, options.gradient, (),
         as_scale(options.scale), trials=False, skip_empty=False, predict=False,
     )  # fmt: skip
     outputs = doors.require_fit(plan, x, targets, options.params)
@@ -72,15 +74,23 @@ def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: 
     return Task(name, plan, x, targets, weight, outputs, typed(options.key), options)
 
 
+@functools.lru_cache(maxsize=256)
+def with_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The optimiser as one that is told the value too; the same object each time, so that nothing is traced twice."""
+    return optax.with_extra_args_support(optimizer)
+
+
 def make_job(task: Task, trials: np.ndarray | None, train: tuple[np.ndarray, ...], sets: dict, set_rows: dict) -> Job:
     """The job of training on these rows, one index array a trial.
 
-    trials: the numbers of the trials, None for one trial that has the key of the task. sets, set_rows: what to evaluate beside the training set, see `train_chunk`; rows of one index array a trial.
+    trials: the numbers of the trials, None for one trial that has the key of the task. sets, set_rows: what to evaluate
+    beside the training set, by prefix as in `train_chunk`; the rows are one index array a trial.
     """
     options, n, many = task.options, task.n, trials is not None
-    order = Order(train, options.batch_size or max(map(len, train)), n, options.shuffle, options.remainder)
-    if options.batch_size is not None or "mixes" in task.plan.net.traits:
-        doors.require_batches(task.name, order, task.plan.net)
+    batch_size = options.batch_size or max(map(len, train))
+    remainder = "short" if options.batch_size is None else options.remainder  # a full batch leaves no rest
+    order = Order(train, batch_size, n, options.shuffle, remainder)
+    doors.require_batches(task.name, order, task.plan.net)
     zeros = task.weight is not None and bool(np.any(task.weight == 0))
     plan = task.plan._replace(trials=many, skip_empty=order.uneven or zeros)
     data = make_data(task.x, task.targets, task.weight, order.short or order.uneven)

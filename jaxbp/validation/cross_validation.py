@@ -93,10 +93,10 @@ def draw_splits(task: Task, folds: Any, stratified: bool | None, groups: Any) ->
             "cross_validate: stratified=True needs targets that are classes, one a row: integers, one-hot rows, or one column "
             "of +-1 or 0/1"
         )
-    if stratified is None:
-        stratified = labels is not None and folds >= 2 and np.unique(labels, return_counts=True)[1].min() >= folds
-    splits = stratified_kfold(labels, folds, task.key) if stratified else kfold(task.n, folds, task.key)
-    return splits, bool(stratified)
+    k = int(folds)
+    enough = labels is not None and k >= 2 and np.unique(labels, return_counts=True)[1].min() >= k
+    by_class = bool(enough) if stratified is None else bool(stratified)
+    return stratified_kfold(labels, k, task.key) if by_class else kfold(task.n, k, task.key), by_class
 
 
 def require_weight(task: Task, splits: tuple[Split, ...]) -> None:
@@ -111,19 +111,36 @@ def result_of(task: Task, ran: engine.Ran, splits: tuple[Split, ...], stratified
         if broken:
             warnings.warn(f"cross_validate: fold {i}: {broken}", RuntimeWarning, stacklevel=3)
     reasons = tuple(broken or engine.ran_all(task.options.epochs) for broken in reasons)
-    histories = {name: values.T for name, values in ran.history.items()}
+    histories = {name: np.swapaxes(values, 0, 1) for name, values in ran.history.items()}
     epochs = np.asarray(ran.state.epoch)
     scores = {
-        name.removeprefix("validation_"): np.array([v[done - 1] if done else np.nan for v, done in zip(values, epochs, strict=True)])
+        name.removeprefix("validation_"): last_of(values, epochs)
         for name, values in histories.items()
         if name.startswith("validation_")
     }
     count = np.bincount(np.concatenate([split.validation for split in splits]), minlength=task.n)
     predictions = jax.tree.map(lambda outputs: in_row_order(outputs, splits, count), ran.outputs)
     return CVResult(
-        scores, histories, splits, predictions, count, epochs, reasons, ran.state.params, ran.state.scale, ran.state.key, stratified,
-        ran.seconds_compile, ran.seconds_run,
-    )  # fmt: skip
+        scores=scores,
+        histories=histories,
+        splits=splits,
+        predictions=predictions,
+        held_out=count,
+        epochs=epochs,
+        stop_reasons=reasons,
+        params=ran.state.params,
+        scale=ran.state.scale,
+        keys=ran.state.key,
+        stratified=stratified,
+        seconds_compile=ran.seconds_compile,
+        seconds_run=ran.seconds_run,
+    )
+
+
+def last_of(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
+    """Each fold's value after its last epoch, NaN where it did none. values: (folds, epochs, ...)."""
+    none = np.full((len(epochs), 1, *values.shape[2:]), np.nan, values.dtype)
+    return np.concatenate([none, values], axis=1)[np.arange(len(epochs)), epochs]
 
 
 def in_row_order(outputs: np.ndarray, splits: tuple[Split, ...], count: np.ndarray) -> np.ndarray:

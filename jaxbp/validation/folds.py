@@ -109,10 +109,14 @@ def _checked(i: int, pair: Any, n: int) -> Split:
         if not len(rows):
             raise ValueError(f"cross_validate: split {i} has no {what} rows")
         if rows.min() < 0 or rows.max() >= n:
-            raise ValueError(f"cross_validate: split {i}: {what} rows run from {rows.min()} to {rows.max()}, the data from 0 to {n - 1}")
+            raise ValueError(
+                f"cross_validate: split {i}: {what} rows run from {rows.min()} to {rows.max()}, the data from 0 to {n - 1}"
+            )
     shared = np.intersect1d(train, validation)
     if len(shared):
-        raise ValueError(f"cross_validate: split {i} trains on {len(shared)} of its validation rows, the first is row {shared[0]}")
+        raise ValueError(
+            f"cross_validate: split {i} trains on {len(shared)} of its validation rows, the first is row {shared[0]}"
+        )
     if len(np.unique(validation)) < len(validation):
         raise ValueError(f"cross_validate: split {i} holds a validation row more than once")
     return Split(train, validation)

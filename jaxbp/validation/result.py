@@ -49,19 +49,21 @@ class CVResult:
         return np.array([(len(split.train), len(split.validation)) for split in self.splits])
 
     @property
-    def mean(self) -> dict[str, float]:
+    def mean(self) -> dict[str, Any]:
         """The mean of the folds' scores by name."""
-        return {name: float(np.mean(values, dtype=np.float64)) for name, values in self.scores.items()}
+        return {name: _number(np.mean(values, axis=0, dtype=np.float64)) for name, values in self.scores.items()}
 
     @property
-    def std(self) -> dict[str, float]:
+    def std(self) -> dict[str, Any]:
         """The sample standard deviation (divisor folds - 1) of the scores by name; NaN for one split."""
-        many = len(self.splits) > 1
-        return {name: float(np.std(v, ddof=1, dtype=np.float64)) if many else math.nan for name, v in self.scores.items()}
+        if len(self.splits) == 1:
+            return {name: _number(np.full(values.shape[1:], np.nan)) for name, values in self.scores.items()}
+        return {name: _number(np.std(values, axis=0, ddof=1, dtype=np.float64)) for name, values in self.scores.items()}
 
     def table(self) -> Table:
         """One row a fold, mean and standard deviation at the foot."""
-        names = [name for name in self.scores if name != "loss"] + ["loss"]
+        names = [name for name, values in self.scores.items() if values.ndim == 1]
+        names = sorted(names, key="loss".__eq__)  # what is differentiated stands last
         rows = [
             (i, *map(int, size), int(self.epochs[i]), *(float(self.scores[name][i]) for name in names))
             for i, size in enumerate(self.sizes)
@@ -78,7 +80,7 @@ class CVResult:
         return str(self.table())
 
     def __repr__(self) -> str:
-        mean = ", ".join(f"{name} {value:.4g}" for name, value in self.mean.items())
+        mean = ", ".join(f"{name} {value:.4g}" for name, value in self.mean.items() if isinstance(value, float))
         return f"<CVResult of {len(self.splits)} folds: {mean}>"
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,6 +100,10 @@ class CVResult:
             "seconds_compile": self.seconds_compile,
             "seconds_run": self.seconds_run,
         }
+
+
+def _number(value: Any) -> Any:
+    return float(value) if np.ndim(value) == 0 else value
 
 
 def _plain(value: Any) -> Any:

@@ -52,7 +52,14 @@ def every_type(batch: int) -> list[Factor]:
     window = Window((2, 2), (1, 1), ((0, 0), (0, 0)), (1, 1))
     rows = Rows(jnp.asarray(np.random.default_rng(0).integers(-1, 5, size=(batch, 3))), a(0, 3, 2), 4)
     outer = Outer(a(1, 2, 4), a(2, 2, 2))
-    return [outer, Outer(a(1, 4), a(2, 2)), Each(a(3, 5, 2)), rows, Sum((rows, outer)), Conv(a(4, 3, 3, 2), a(5, 2, 2, 3), window)]
+    return [
+        outer,
+        Outer(a(1, 4), a(2, 2)),
+        Each(a(3, 5, 2)),
+        rows,
+        Sum((rows, outer)),
+        Conv(a(4, 3, 3, 2), a(5, 2, 2, 3), window),
+    ]
 
 
 @jax.jit

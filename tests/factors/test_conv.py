@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbp.factors import CHUNK, Conv, Each, Outer, Sum
+from jaxbp.factors import Conv, Each, Outer, Sum
 from jaxbp.windows import Window
 
 
@@ -73,7 +73,7 @@ def test_norms_keep_to_some_examples_at_a_time(features):
     f = jax.tree.map(lambda a: a.astype(jnp.float32), conv_of(batch, (14, 14), 8, SQUARE, features))
     patches, kernels = 4 * 14 * 14 * 9 * 8, 4 * 9 * 8 * features
     memory = jax.jit(Conv.sq_norms).lower(f).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 3 * CHUNK * (patches + kernels) < batch * patches
+    assert memory.temp_size_in_bytes < 4 * (patches + kernels) < batch * patches / 10
 
 
 @pytest.mark.parametrize("groups", [1, 2])

@@ -17,7 +17,9 @@ def truth(f: Each) -> np.ndarray:
 
 
 @pytest.mark.parametrize("batch", [1, 17])
-@pytest.mark.parametrize(("time", "shape"), [((), (3,)), ((4,), (3,)), ((2, 3), (1,)), ((2,), (3, 2)), ((), ()), ((5,), ())], ids=str)
+@pytest.mark.parametrize(
+    ("time", "shape"), [((), (3,)), ((4,), (3,)), ((2, 3), (1,)), ((2,), (3, 2)), ((), ()), ((5,), ())], ids=str
+)
 def test_every_answer(batch, time, shape):
     f = Each(jnp.asarray(brute.random(0, batch, *time, *shape)), len(shape))
     g = Each(jnp.asarray(brute.random(1, batch, *shape)), len(shape))

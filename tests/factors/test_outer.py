@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxbp.factors import CHUNK, Outer
+from jaxbp.factors.outer import pairs_are_cheaper
 
 
 def outer_of(batch: int, time: tuple[int, ...], fan_in: int, fan_out: int, key: int = 0) -> Outer:
@@ -67,7 +68,9 @@ def test_norms_never_allocate_batch_in_out(time):
     steps, whole = math.prod(time), batch * fan_in * fan_out
     f = jax.tree.map(lambda a: a.astype(jnp.float32), outer_of(batch, time, fan_in, fan_out))
     # at most: what x takes, and all pairs of steps or CHUNK examples
-    allowed = max(batch * steps * fan_in, batch * steps**2 if 2 * steps**2 <= fan_in * fan_out else CHUNK * fan_in * fan_out)
+    allowed = max(
+        batch * steps * fan_in, batch * steps**2 if pairs_are_cheaper(steps, fan_in, fan_out) else CHUNK * fan_in * fan_out
+    )
     found = list(intermediates(jax.make_jaxpr(Outer.sq_norms)(f).jaxpr))
     assert len(found) > 2
     assert max(found) <= allowed < whole

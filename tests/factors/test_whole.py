@@ -22,7 +22,16 @@ def test_total():
 @pytest.mark.parametrize("kind", [Whole, Statistic])
 @pytest.mark.parametrize(
     ("ask", "arguments"),
-    [("scaled", 1), ("examples", 0), ("sq_norms", 0), ("inner", 1), ("dot", 1), ("second_moment", 0), ("gram", 0), ("map_examples", 1)],
+    [
+        ("scaled", 1),
+        ("examples", 0),
+        ("sq_norms", 0),
+        ("inner", 1),
+        ("dot", 1),
+        ("second_moment", 0),
+        ("gram", 0),
+        ("map_examples", 1),
+    ],
 )
 def test_nothing_but_the_sum(kind, ask, arguments):
     with pytest.raises(ValueError, match="only the sum"):

@@ -152,7 +152,9 @@ def test_the_backward_can_be_differentiated(dtype, groups):
     """Forward over it for Hessian-vector products, and in reverse for penalties on gradients."""
     layer = bp.conv2d(4, 3, strides=2, groups=groups)
     params, x, y_bar = made(layer, (5, 5, 4), dtype=dtype)
-    square = lambda rule: lambda p, x: sum(jnp.sum(leaf.astype(jnp.float64) ** 2) for leaf in jax.tree.leaves(rule(layer, p, x, y_bar)))
+    square = lambda rule: (
+        lambda p, x: sum(jnp.sum(leaf.astype(jnp.float64) ** 2) for leaf in jax.tree.leaves(rule(layer, p, x, y_bar)))
+    )
     tangent = jax.jit(lambda: jax.jvp(lambda x: by_hand(layer, params, x, y_bar), (x,), (x,))[1])()
     assert_close(tangent[0].w, by_hand(layer, params, x, y_bar)[0].w, 1e-12 if dtype == jnp.float64 else 1e-2)
     hand = jax.jit(jax.grad(square(by_hand), (0, 1)))(params, x)
@@ -194,7 +196,11 @@ def test_shapes_are_known_before_anything_runs():
         ({"padding": "REFLECT"}, ValueError, "'SAME', 'VALID' or a .* pair .* got 'REFLECT'"),
         ({"padding": 1}, TypeError, "pair for every spatial axis, got 1"),
         ({"padding": ((1, -1), (0, 0))}, ValueError, "at least 0"),
-        ({"kernel_size": (3, 3, 3)}, ValueError, r"kernel_size is one number or one for each of the 2 spatial axes, got \[3, 3, 3\]"),
+        (
+            {"kernel_size": (3, 3, 3)},
+            ValueError,
+            r"kernel_size is one number or one for each of the 2 spatial axes, got \[3, 3, 3\]",
+        ),
         ({"strides": (1, 1, 1)}, ValueError, r"strides is one number or one for each of the 2 spatial axes, got \[1, 1, 1\]"),
     ],
 )

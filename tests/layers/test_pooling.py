@@ -42,7 +42,7 @@ def reduce_window(x, window, strides, padding):
 
 def both(layer, x, y_bar):
     """x_bar by hand and by autodiff of the forward."""
-    y, residuals = layer.forward((), x)
+    _, residuals = layer.forward((), x)
     return layer.backward((), residuals, y_bar)[1], jax.vjp(lambda x: layer.forward((), x)[0], x)[1](y_bar)[0]
 
 
@@ -104,7 +104,9 @@ def test_a_window_of_nothing_but_minus_infinity():
 def test_residuals_are_the_winners_alone(window, dtype):
     layer = bp.max_pool(window)
     x = jnp.asarray(brute.random(0, 2, 2 * window, window, 3), jnp.float32)
-    (winner, outline), hand, auto = jax.jit(lambda x, y_bar: (layer.forward((), x)[1], *both(layer, x, y_bar)))(x, y_bar_of(layer, x))
+    (winner, outline), hand, auto = jax.jit(lambda x, y_bar: (layer.forward((), x)[1], *both(layer, x, y_bar)))(
+        x, y_bar_of(layer, x)
+    )
     assert winner.dtype == dtype
     assert winner.shape == (2, 2, 1, 3)
     assert outline.size == 0
@@ -184,7 +186,7 @@ def test_tangents_of_the_backward(pool):
     x, x_dot = jnp.asarray(brute.random(0, 2, 3, 3, 1)), jnp.asarray(brute.random(1, 2, 3, 3, 1))
     y_bar, y_bar_dot = y_bar_of(layer, x), y_bar_of(layer, x, key=3)
     rule = lambda x, y_bar: layer.backward((), layer.forward((), x)[1], y_bar)[1]
-    x_bar, x_bar_dot = jax.jvp(rule, (x, y_bar), (x_dot, y_bar_dot))
+    _, x_bar_dot = jax.jvp(rule, (x, y_bar), (x_dot, y_bar_dot))
     np.testing.assert_allclose(x_bar_dot, rule(x, y_bar_dot), atol=1e-14)
     assert not math.isclose(float(jnp.sum(x_bar_dot**2)), 0)
 

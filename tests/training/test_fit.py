@@ -31,7 +31,9 @@ run = functools.partial(fit, SMALL, LOSS, MOMENTUM, X, LABELS, key=KEY, epochs=4
 
 def assert_close(got, want, tolerance=1e-12):
     """Each leaf within tolerance of its largest entry (1e-3 of the largest of all, where it is smaller)."""
-    leaves = [(np.asarray(g, np.float64), np.asarray(w, np.float64)) for g, w in zip(*map(jax.tree.leaves, (got, want)), strict=True)]
+    leaves = [
+        (np.asarray(g, np.float64), np.asarray(w, np.float64)) for g, w in zip(*map(jax.tree.leaves, (got, want)), strict=True)
+    ]
     whole = max((np.abs(w).max(initial=0) for _, w in leaves), default=0)
     for g, w in leaves:
         assert np.abs(g - w).max(initial=0) <= tolerance * max(np.abs(w).max(initial=0), 1e-3 * whole)
@@ -61,7 +63,9 @@ def plain_loop(optimizer, batch_size, epochs, *, net=NET, shuffle=True):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "optimizer"), [(1, MOMENTUM), (5, MOMENTUM), (None, MOMENTUM), (12, ADAM)], ids=["case", "mini", "full", "adam"]
+    ("batch_size", "optimizer"),
+    [(1, MOMENTUM), (5, MOMENTUM), (None, MOMENTUM), (12, ADAM)],
+    ids=["case", "mini", "full", "adam"],
 )
 def test_fit_is_the_plain_loop(batch_size, optimizer):
     result = fit(NET, LOSS, optimizer, X, LABELS, key=KEY, epochs=3, batch_size=batch_size)
@@ -96,18 +100,19 @@ def equations(jaxpr):
                     yield from equations(inner)
 
 
-def program_of(monkeypatch, **options):
-    """The primitives of the compiled training program of a run."""
-    seen, call = [], engine._call
+def program_of(**options):
+    """The primitives of the training program of a run."""
+    seen, jitted = [], program.train_chunk
 
-    def listen(jitted, static, args):
-        if jitted is program.train_chunk:
-            jaxpr = jax.make_jaxpr(functools.partial(program.train_chunk.__wrapped__, *static))(*args)
+    class Spy:
+        def lower(self, plan, room, *args):
+            jaxpr = jax.make_jaxpr(functools.partial(jitted.__wrapped__, plan, room))(*args)
             seen.append([equation.primitive.name for equation in equations(jaxpr.jaxpr)])
-        return call(jitted, static, args)
+            return jitted.lower(plan, room, *args)
 
-    monkeypatch.setattr(engine, "_call", listen)
-    fit(NET, LOSS, MOMENTUM, X, LABELS, key=KEY, epochs=2, batch_size=5, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "train_chunk", Spy())
+        fit(NET, LOSS, MOMENTUM, X, LABELS, key=KEY, epochs=2, batch_size=5, **options)
     return seen[0]
 
 
@@ -120,11 +125,11 @@ def test_both_gradients_give_the_same_run():
     np.testing.assert_allclose(manual.history["loss"], auto.history["loss"], rtol=1e-10)
 
 
-def test_the_autodiff_program_holds_no_custom_rule(monkeypatch):
-    names = program_of(monkeypatch, gradient="autodiff")
+def test_the_autodiff_program_holds_no_custom_rule():
+    names = program_of(gradient="autodiff")
     assert {"scan", "while", "dot_general", "gather"} <= set(names)  # the walk went in
     assert not [name for name in names if name.startswith("custom_")]
-    assert names != program_of(monkeypatch, gradient="manual")
+    assert names != program_of(gradient="manual")
 
 
 # --- weights
@@ -169,9 +174,18 @@ def test_weights_for_every_time():
 # --- chunks, keys, compilation
 
 
+def traced_once(monkeypatch):
+    """From here on the training program may be traced one time."""
+    chex.clear_trace_counter()
+    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1), donate_argnums=2)
+    monkeypatch.setattr(program, "train_chunk", once)
+
+
 @pytest.mark.parametrize("chunk", [1, 3, 4, 100])
-def test_chunks_change_nothing(chunk):
-    whole, parts = run(), run(chunk=chunk)
+def test_chunks_change_nothing(chunk, monkeypatch):
+    whole = run()
+    traced_once(monkeypatch)
+    parts = run(chunk=chunk)
     chex.assert_trees_all_equal(parts.params, whole.params)
     chex.assert_trees_all_equal(parts.opt_state, whole.opt_state)
     chex.assert_trees_all_equal(parts.history, whole.history)
@@ -207,14 +221,22 @@ def test_one_key_one_result():
 
 
 def test_a_second_fit_does_not_trace_again(monkeypatch):
-    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1), donate_argnums=2)
-    monkeypatch.setattr(program, "train_chunk", once)
+    traced_once(monkeypatch)
     first = run()
     again = run(key=jax.random.key(1))
-    run(epochs=4, validation=None, gradient="manual")
     assert again.seconds_compile < 0.2 * first.seconds_compile
     with pytest.raises(AssertionError, match="traced"):
         run(batch_size=6)  # the assertion can fail
+
+
+def test_plain_optimisers_are_wrapped_once(monkeypatch):
+    """optax wraps a GradientTransformation without extra arguments anew each time; a new object would be traced anew."""
+    traced_once(monkeypatch)
+    plain = optax.GradientTransformation(
+        lambda params: (), lambda grads, state, params: (jax.tree.map(lambda g: -0.1 * g, grads), ())
+    )
+    first, again = (fit(SMALL, LOSS, plain, X, LABELS, key=KEY, epochs=2, batch_size=5) for _ in range(2))
+    chex.assert_trees_all_equal(first.params, again.params)
 
 
 def test_the_callers_params_stay_alive():
@@ -236,13 +258,15 @@ def test_params_go_on():
 
 
 def test_history_is_of_the_sets():
-    x, y = X[:9] + 0.1, LABELS[:9]
-    result = run(validation=(x, y), evaluate_training=True, epochs=3)
+    x, labels = X[:9] + 0.1, LABELS[:9]
+    result = run(validation=(x, labels), evaluate_training=True, epochs=3)
     assert set(result.history) == {"loss", "accuracy", "validation_loss", "validation_accuracy"}
-    for prefix, (x, y) in {"": (X, LABELS), "validation_": (x, y)}.items():
-        outputs = SMALL(result.params, jnp.asarray(x))
+    for prefix, inputs, y in (("", X, LABELS), ("validation_", x, labels)):
+        outputs = SMALL(result.params, jnp.asarray(inputs))
         np.testing.assert_allclose(result.history[prefix + "loss"][-1], jnp.mean(LOSS(outputs, jnp.asarray(y))), rtol=1e-12)
-        np.testing.assert_allclose(result.history[prefix + "accuracy"][-1], np.mean(np.asarray(outputs).argmax(-1) == y), rtol=1e-12)
+        np.testing.assert_allclose(
+            result.history[prefix + "accuracy"][-1], np.mean(np.asarray(outputs).argmax(-1) == y), rtol=1e-12
+        )
     assert all(values.shape == (3,) for values in result.history.values())
 
 
@@ -309,7 +333,9 @@ def test_batch_norm_moves_its_statistics(gradient):
             keep = jax.tree.map(lambda train, new, old: new if train else old, bp.tree.trainable(params), moved, params)
             params = backprop.update_statistics(keep, aux.statistics)
     assert_close(result.params, params, 1e-10)
-    population = [leaf for leaf, train in zip(*map(jax.tree.leaves, (params, bp.tree.trainable(params))), strict=True) if not train]
+    population = [
+        leaf for leaf, train in zip(*map(jax.tree.leaves, (params, bp.tree.trainable(params))), strict=True) if not train
+    ]
     assert len(population) == 2
 
 
@@ -395,11 +421,19 @@ def test_mazur_by_full_batches():
     np.testing.assert_allclose(error[[2, 10, 100, 1000]], [0.283547133, 0.220918592, 0.0200468282, 0.00111434945], rtol=1e-8)
 
 
-def test_float32_and_pytrees():
-    """The precision of the data is kept; x and targets may be trees."""
-    result = fit(SMALL, LOSS, ADAM, X.astype(np.float32), LABELS, key=KEY, epochs=2, batch_size=5)
-    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype(np.float32)}
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_the_precision_of_the_data_is_kept(dtype):
+    result = fit(
+        SMALL, LOSS, ADAM, jnp.asarray(X, dtype), LABELS, key=KEY, epochs=8, batch_size=5, sample_weight=np.arange(N) % 3
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(result.params)} == {np.dtype(dtype)}
+    assert result.history["loss"].dtype == np.float32
+    assert result.history["loss"][-1] < result.history["loss"][0]
+
+
+def test_x_may_be_a_tree():
     pair = bp.lift(lambda key, x: jnp.zeros((x["a"].shape[-1], 3)), lambda w, x: x["a"] @ w + x["b"])
     x = {"a": X, "b": X[:, :3]}
-    got = fit(pair, LOSS, MOMENTUM, x, LABELS, key=KEY, epochs=5, batch_size=5)
-    assert got.history["loss"][-1] < got.history["loss"][0]
+    result = fit(pair, LOSS, MOMENTUM, x, LABELS, key=KEY, epochs=5, batch_size=5)
+    assert result.history["loss"][-1] < result.history["loss"][0]
+    assert repr(result).startswith("<FitResult: ran all 5 epochs; ")

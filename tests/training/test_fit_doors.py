@@ -33,6 +33,7 @@ REFUSED = [
     ({"loss": optax.l2_loss}, TypeError, "loss: a Loss"),
     ({"optimizer": optax.sgd}, TypeError, r"with init and update.*call it first"),
     ({"optimizer": 0.1}, TypeError, "an optax optimiser"),
+    ({"penalty": 0.1}, TypeError, r"penalty: a Penalty such as jaxbp.penalties.l2\(1e-3\)"),
     ({"key": 0}, TypeError, r"needs a PRNG key such as jax.random.key\(0\), got 0"),
     ({"key": jax.random.split(KEY, 3)}, TypeError, "one key was expected"),
     ({"epochs": 0}, ValueError, "epochs has to be positive"),
@@ -72,7 +73,9 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("change", "error", "words"), REFUSED, ids=lambda value: str(value)[:40] if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("change", "error", "words"), REFUSED, ids=lambda value: str(value)[:40] if isinstance(value, dict) else ""
+)
 def test_refused_before_anything_is_compiled(change, error, words, monkeypatch):
     monkeypatch.setattr(engine, "run", lambda job: pytest.fail("compiled"))
     options = GOOD | change
@@ -86,3 +89,15 @@ def test_lists_are_arrays():
     result = fit(bp.dense(2), LOSS, SGD, x, y, key=KEY, epochs=1, batch_size=None)
     again = fit(bp.dense(2), LOSS, SGD, np.array(x), np.array(y), key=KEY, epochs=1, batch_size=None)
     np.testing.assert_array_equal(result.params.w, again.params.w)
+
+
+def test_tracers_are_refused():
+    with pytest.raises(TypeError, match="call it outside jit"):
+        jax.jit(lambda x: fit(NET, LOSS, SGD, x, Y, key=KEY, epochs=1, batch_size=4).params)(X)
+
+
+def test_large_numbers_are_finite():
+    """The quick check sums in float32 and may overflow; the slow one then has the word."""
+    x = np.zeros((12, 4))
+    x[:, 0] = 1e38
+    fit(bp.dense(3), LOSS, optax.sgd(1e-80), x * 1e38, Y, key=KEY, epochs=1, batch_size=None, gradient="manual")

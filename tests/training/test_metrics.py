@@ -46,7 +46,9 @@ def test_time_axis():
     outputs, labels = OUTPUTS.reshape(4, 3, 3), LABELS.reshape(4, 3)
     hits = outputs.argmax(-1) == labels
     weight = np.array([1.0, 0.0, 2.0, 1.0])
-    np.testing.assert_allclose(accuracy()(jnp.asarray(outputs), jnp.asarray(labels), weight), np.average(hits.mean(1), weights=weight))
+    np.testing.assert_allclose(
+        accuracy()(jnp.asarray(outputs), jnp.asarray(labels), weight), np.average(hits.mean(1), weights=weight)
+    )
     each = WEIGHT.reshape(4, 3)
     np.testing.assert_allclose(accuracy()(jnp.asarray(outputs), jnp.asarray(labels), each), np.average(hits, weights=each))
 

@@ -51,6 +51,11 @@ def test_dtypes(scale):
     assert np.isfinite(integers).all()
 
 
+@pytest.mark.parametrize("scale", [standardize(), min_max()], ids=["standardize", "min_max"])
+def test_without_weights_every_row_counts(scale):
+    np.testing.assert_array_equal(scale.fit(jnp.asarray(X)), scale.fit(jnp.asarray(X), jnp.ones(40)))
+
+
 def test_images_have_a_statistic_for_every_pixel():
     x = X.reshape(40, 5, 1)
     assert scaled(standardize(), x, WEIGHT).shape == x.shape

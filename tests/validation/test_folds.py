@@ -71,7 +71,11 @@ def test_labels_may_be_anything_that_sorts():
         (lambda: kfold(0, 2, KEY), ValueError, "positive"),
         (lambda: kfold(5, 2, 0), TypeError, r"kfold: needs a PRNG key such as jax.random.key\(0\), got 0"),
         (lambda: stratified_kfold(np.arange(6) % 2, 2, 3), TypeError, "stratified_kfold: needs a PRNG key"),
-        (lambda: stratified_kfold([0, 0, 0, 1, 1], 3, KEY), ValueError, "class 1 has 2 members, too few for 3 folds; use at most 2"),
+        (
+            lambda: stratified_kfold([0, 0, 0, 1, 1], 3, KEY),
+            ValueError,
+            "class 1 has 2 members, too few for 3 folds; use at most 2",
+        ),
         (lambda: stratified_kfold(np.eye(3), 2, KEY), ValueError, "one label a row was expected"),
     ],
 )
