@@ -1,6 +1,6 @@
 """Windows that slide over images: which entry each tap reads. What convolutions and pools share.
 
-An image is an array (batch, *image, channels) of one, two or three spatial axes. A window of shape `size` stops at
+An image is an array (batch, *image, channels) of one or more spatial axes. A window of shape `size` stops at
 `positions`; at position p its tap j reads, along each spatial axis, the entry
 
     strides * p + dilation * j - padding before
@@ -132,7 +132,7 @@ def _same(n: int, size: int, stride: int, dilation: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
-# --- taps: one array (batch, *positions, channels) for each tap, first the last axis runs
+# --- taps: one array (batch, *positions, channels) for each tap, row-major
 
 
 def taps(x: jax.Array, window: Window, fill: float = 0) -> list[jax.Array]:

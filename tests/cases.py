@@ -101,6 +101,8 @@ CONVOLUTION = [
     LayerCase(bp.repeat(bp.conv2d(2, 3), 2), (3, 4, 2)),  # one kernel used twice
     LayerCase(bp.max_pool(2), (4, 6, 2)),
     LayerCase(bp.max_pool((3, 2), strides=(2, 1), padding="SAME"), (6, 5, 2)),
+    LayerCase(bp.avg_pool((2, 3), padding="SAME"), (5, 5, 2)),
+    LayerCase(bp.avg_pool(3, strides=2), (7, 1)),
     LayerCase(bp.serial(bp.conv2d(4, 3, strides=2), bp.max_pool(2), bp.flatten(), bp.dense(3)), (8, 9, 1)),
 ]
 

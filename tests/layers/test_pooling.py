@@ -14,7 +14,6 @@ from jax import lax
 
 import jaxbp as bp
 from jaxbp import inputs
-from jaxbp.layers.pooling import avg_pool
 
 
 KEY = jax.random.key(0)
@@ -128,7 +127,7 @@ def test_overlapping_windows_are_summed_in_float32():
 
 @every_geometry
 def test_the_mean_is_over_what_is_in_the_image(window, strides, padding, image):
-    layer = avg_pool(window, strides=strides, padding=padding)
+    layer = bp.avg_pool(window, strides=strides, padding=padding)
     x = jnp.asarray(brute.random(0, 2, *image, 3))
     total = lambda x: lax.reduce_window(
         x, 0.0, lax.add, (1, *window, 1), (1, *strides, 1), padding if isinstance(padding, str) else ((0, 0), *padding, (0, 0))
@@ -140,10 +139,10 @@ def test_the_mean_is_over_what_is_in_the_image(window, strides, padding, image):
 
 def test_the_mean_is_taken_in_float32():
     x = jnp.ones((1, 20, 20, 1), jnp.bfloat16)
-    layer = avg_pool(20)
+    layer = bp.avg_pool(20)
     y, residuals = layer.forward((), x)
     assert (float(y[0, 0, 0, 0]), y.dtype) == (1.0, jnp.bfloat16)  # bfloat16 counts to 256
-    overlapping = avg_pool(2, strides=1)
+    overlapping = bp.avg_pool(2, strides=1)
     y, residuals = overlapping.forward((), x)
     x_bar = overlapping.backward((), residuals, jnp.ones_like(y))[1]
     assert x_bar.dtype == jnp.bfloat16
@@ -152,7 +151,7 @@ def test_the_mean_is_taken_in_float32():
 
 # --- both
 
-pools = pytest.mark.parametrize("pool", [bp.max_pool, avg_pool])
+pools = pytest.mark.parametrize("pool", [bp.max_pool, bp.avg_pool])
 
 
 @pools

@@ -1,0 +1,309 @@
+"""Every custom rule inside a function, each checked apart at the values that really reach it.
+
+    audit(fun, *args)   a loss, or any function; finds the rules, names the wrong one
+
+A rule is run as a function of its own operands, against its primal with all rules inside opened, so that a wrong rule
+shows at its own place and nowhere else. Rules that are equal in all that matters (the same traced derivative with the
+same constants and shapes) are one rule called at several places; it is checked at its first and its last call.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from jaxbp import jaxprs
+from jaxbp.check.checks import check_jvp, check_vjp, seed
+from jaxbp.check.problem import Flat, is_float, name_of
+from jaxbp.check.report import AuditReport, Report, RuleReport
+from jaxbp.check.reproduce import spelled
+from jaxbp.check.rules import UNKNOWN, Rule, active_operands, find_rules, hidden_rules
+
+
+NONE_FOUND = "no custom rule here; pass the loss, not its gradient or a training step"
+NOT_REACHED = "not reached: the branch or loop that holds it does not run at these arguments"
+NO_FLOATS = "none of its operands is floating, so there is nothing to differentiate"
+TIED = "cannot run apart (it closes over traced values or a mesh axis), so the whole function was compared with and without rules"
+CLOSED = "it closes over a value that depends on the arguments, and JAX differentiates no rule in such a value"
+LEAKS = (jax.errors.UnexpectedTracerError, NameError)  # a closed-over tracer; an axis name outside its mesh
+RANK = {"pass": 0, "inconclusive": 1, "fail": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finding:
+    verdict: str
+    reason: str
+    report: Report | None = None
+
+
+def audit(fun: Callable, *args: Any, key: Any = None, argnums: int | Sequence[int] | None = None) -> AuditReport:
+    """Is every custom_vjp and custom_jvp rule inside `fun` the derivative of what it replaces?
+
+    `fun` is traced at `args` and run once, so that each rule is checked at the values that really reach it: in loops at the
+    first and the last pass. Leaves of `args` that are no arrays or floats (modules, strings, functions) are held static.
+
+    Arguments:
+      key: a PRNG key or number that seeds the random cotangents.
+      argnums: the arguments that are ever differentiated, by default all. A rule may give a zero cotangent to an operand that
+        does not depend on them (targets, a mask).
+
+    Rules in branches that are not taken, and rules that cannot run apart, say so. Rules inside gradients that `fun` takes
+    itself are gone by then: pass the loss, not its gradient. `lax.custom_root` and `custom_linear_solve` are no custom rules.
+
+    Raises: ValueError where `fun` itself raises.
+    """
+    subject = name_of(fun)
+    try:
+        rules = find_rules(fun, *args)
+    except Exception as error:
+        text = (str(error).strip().splitlines() or [""])[0][:300]
+        raise ValueError(f"audit: {subject} itself raises {type(error).__name__}: {text}") from error
+    context = _Context(fun, args, rules, seed(key), argnums)
+    findings = [_finding(rule, context) for rule in rules]
+    findings = _settle(findings, context)
+    reports = [_report(rule, found) for rule, found in zip(rules, findings, strict=True)]
+    reports += [RuleReport(**fields, verdict="inconclusive", report=None) for fields in hidden_rules(fun, *args)]
+    return AuditReport(subject, *_verdict(reports, context), tuple(reports))
+
+
+class _Context:
+    """What the checks of one audit share; every rule that is equal to another is checked once."""
+
+    def __init__(self, fun: Callable, args: tuple, rules: list[Rule], number: int, argnums: Any):
+        self.fun, self.args, self.rules, self.seed, self.argnums = fun, args, rules, number, argnums
+        self.groups: dict[Any, list[Rule]] = {}
+        self.checked: dict[Any, _Finding] = {}
+        self.identities = {id(rule): self._identity(rule) for rule in rules}
+        for rule in rules:
+            self.groups.setdefault(self.identities[id(rule)], []).append(rule)
+        self._active: list | None = None
+
+    def _identity(self, rule: Rule) -> Any:
+        if not rule.calls or not any(is_float(a) for a in rule.arguments()):
+            return id(rule)
+        return fingerprint(rule)
+
+    def active(self, rule: Rule) -> frozenset[int]:
+        """Operands through which something differentiable flows (found only when a verdict hangs on it)."""
+        if self._active is None:
+            self._active = active_operands(self.fun, self.args, self.argnums)
+        return self._active[next(i for i, other in enumerate(self.rules) if other.eqn is rule.eqn and other.path == rule.path)]
+
+    def whole(self) -> Report:
+        """The whole function with and without rules, in the arguments that are differentiated."""
+        name = name_of(self.fun)
+        if self.argnums is None:
+            return check_vjp(self.fun, *self.args, key=self.seed, battery=False)
+        chosen = [n % len(self.args) for n in ((self.argnums,) if isinstance(self.argnums, int) else self.argnums)]
+
+        def fun(*some: Any) -> Any:
+            args = list(self.args)
+            for n, arg in zip(chosen, some, strict=True):
+                args[n] = arg
+            return self.fun(*args)
+
+        return check_vjp(fun, *(self.args[n] for n in chosen), key=self.seed, battery=False, name=name)
+
+
+def fingerprint(rule: Rule) -> Any:
+    """What two calls of one rule at equal shapes share and different rules do not: the traced derivative and its constants.
+
+    ("tied", ...) where the rule cannot run apart, ("alone", ...) where it cannot be traced for another reason.
+    """
+    try:
+        program = jaxprs.trace(lambda *values: _derivative(rule, values), *rule.arguments()).program
+    except LEAKS:
+        return ("tied", id(rule))
+    except Exception:  # the check will say what is wrong with it
+        return ("alone", id(rule))
+    if any(isinstance(constant, Tracer) for constant in _constants(program)):
+        return ("tied", id(rule))
+    primal = rule.eqn.params[jaxprs.INLINED[rule.eqn.primitive.name]]
+    digest = hashlib.sha256("\n".join([rule.name, rule.defined_at, str(program), str(primal)]).encode())
+    for constant in (*_constants(program), *(rule.calls[0][i] for i in range(rule.eqn.params.get("num_consts", 0)))):
+        digest.update(np.asarray(constant).tobytes())
+    return digest.hexdigest()
+
+
+def _derivative(rule: Rule, values: Sequence) -> Any:
+    floats = [i for i, value in enumerate(values) if is_float(value)]
+
+    def of_floats(*xs: Any) -> list:
+        merged = list(values)
+        for i, x in zip(floats, xs, strict=True):
+            merged[i] = x
+        return [out for out in rule.as_function()(*merged) if is_float(out)]
+
+    at = tuple(jnp.asarray(values[i]) for i in floats)
+    if rule.kind == "custom_jvp":
+        return jax.jvp(of_floats, at, at)
+    outs, vjp = jax.vjp(of_floats, *at)
+    return outs, vjp(outs)
+
+
+def _constants(program: Any) -> list:
+    """All arrays that a program holds, at whatever depth."""
+    inner = [inside for eqn, _ in jaxprs.equations(program) for _, inside in jaxprs.programs(eqn)]
+    held = [c for p in (program, *inner) for c in p.consts]
+    literals = [getattr(atom, "val", None) for eqn, _ in jaxprs.equations(program) for atom in eqn.invars]
+    return [c for c in (*held, *literals) if c is not None and not _is_key(c)]
+
+
+def _is_key(value: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
+
+
+def _finding(rule: Rule, context: _Context) -> _Finding:
+    """The verdict on a rule, from the check of all rules that are equal to it."""
+    if not rule.calls:
+        return _Finding("inconclusive", NOT_REACHED)
+    if not any(is_float(a) for a in rule.arguments()):
+        return _Finding("inconclusive", NO_FLOATS)
+    identity = context.identities[id(rule)]
+    if isinstance(identity, tuple) and identity[0] == "tied":
+        return _Finding("tied", TIED)
+    if identity not in context.checked:
+        context.checked[identity] = _check_group(context.groups[identity], context)
+    found = context.checked[identity]
+    first = context.groups[identity][0]
+    if rule is not first:
+        return dataclasses.replace(found, reason=f"the same rule at the same shapes as at {first.called_at}; {found.reason}")
+    return found
+
+
+def _check_group(group: list[Rule], context: _Context) -> _Finding:
+    """The first call of the first of equal rules and the last call of the last; the worse of the two."""
+    first, last = group[0], group[-1]
+    found = _check(first, 0, context)
+    other = len(last.calls) - 1
+    if found.verdict != "fail" and not _same(first.arguments(), last.arguments(other)):
+        found = max(found, _check(last, other, context), key=lambda f: RANK[f.verdict])
+    return found
+
+
+def _same(a: tuple, b: tuple) -> bool:
+    if any(_is_key(x) for x in (*a, *b)):
+        return False
+    return len(a) == len(b) and all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
+
+
+def _check(rule: Rule, call: int, context: _Context) -> _Finding:
+    """One rule at one recorded call. A zero cotangent of an operand that nothing differentiates is no mistake."""
+    found = _run(rule, call, context)
+    if found.verdict != "fail" or found.report is None:
+        return found
+    diff = [i for i, argument in zip(rule.free, rule.arguments(call), strict=True) if is_float(argument)]
+    zero = {i for i, leaf in zip(diff, found.report.leaves, strict=False) if leaf.verdict == "fail" and _is_zero(leaf)}
+    idle = zero - context.active(rule)
+    if not idle or len(idle) == len(diff):
+        return found
+    again = _run(dataclasses.replace(rule, idle=frozenset(idle)), call, context)
+    if again.verdict != "pass":
+        return found
+    names = ", ".join(f"operand {i}" for i in sorted(idle))
+    return dataclasses.replace(again, reason=f"{again.reason}; {names} has a zero cotangent, but nothing here differentiates it")
+
+
+def _is_zero(leaf: Any) -> bool:
+    return leaf.claimed_array is not None and not np.any(leaf.claimed_array)
+
+
+def _run(rule: Rule, call: int, context: _Context) -> _Finding:
+    fun, primal, arguments = rule.as_function(call), rule.primal(call), rule.arguments(call)
+    forward = rule.kind == "custom_jvp" and not _transposes(rule)
+    try:
+        if forward:
+            report = check_jvp(fun, arguments, key=context.seed, battery=False, primal=primal, name=rule.name)
+        else:
+            report = check_vjp(fun, *arguments, key=context.seed, battery=False, primal=primal, name=rule.name)
+    except Exception as error:  # the core raises where there is nothing to check, or where the rule has a dtype of its own
+        return _Finding("inconclusive", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
+    report = dataclasses.replace(report, reproduction=_reproduction(rule, context))
+    where = "" if len(rule.calls) < 2 else f"at call {1 if call == 0 else rule.count} of {rule.count}: "
+    return _Finding(report.verdict, f"{where}{report.reason}{'; ' + rule.note if rule.note else ''}", report)
+
+
+def _transposes(rule: Rule) -> bool:
+    """Whether a forward rule can be used in reverse mode."""
+    try:
+        jaxprs.trace(lambda *values: _derivative(dataclasses.replace(rule, kind="custom_vjp"), values), *rule.arguments())
+    except Exception:
+        return False
+    return True
+
+
+def _settle(findings: list[_Finding], context: _Context) -> list[_Finding]:
+    """Rules that cannot run apart are judged by the whole function: all right, or one of them wrong."""
+    tied = [i for i, found in enumerate(findings) if found.verdict == "tied"]
+    if not tied:
+        return findings
+    try:
+        report = context.whole()
+        verdict, reason = report.verdict, f"{TIED}: {report.reason}"
+    except Exception as error:
+        report, verdict = None, "inconclusive"
+        reason = f"{TIED}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+    if report is not None and any("closed-over value" in step.detail for step in report.steps if step.verdict == "fail"):
+        report, verdict, reason = None, "inconclusive", f"{CLOSED}: name the arguments that are differentiated by argnums"
+    elif verdict == "fail" and any(found.verdict == "fail" for found in findings):
+        verdict, reason = "inconclusive", f"{TIED}, and other rules are wrong; put those right first"
+    elif verdict == "fail" and len({context.rules[i].defined_at for i in tied}) > 1:
+        verdict, reason = "suspect", f"one of {len(tied)} rules that cannot run apart is wrong: {report.reason if report else ''}"
+    settled = list(findings)
+    for i in tied:
+        settled[i] = _Finding(verdict, reason, report)
+    return settled
+
+
+def _report(rule: Rule, found: _Finding) -> RuleReport:
+    written = f"; its derivative is {rule.written_at}" if rule.written_at != UNKNOWN and found.verdict == "fail" else ""
+    return RuleReport(
+        name=rule.name,
+        kind=rule.kind,
+        verdict="inconclusive" if found.verdict == "suspect" else found.verdict,
+        defined_at=rule.defined_at,
+        called_at=rule.called_at,
+        path=rule.path,
+        report=found.report,
+        reason=f"{found.reason}{written}",
+    )
+
+
+def _verdict(reports: list[RuleReport], context: _Context) -> tuple[str, str]:
+    if not reports:
+        return "inconclusive", NONE_FOUND
+    total = f"{len(reports)} rule{'s' if len(reports) > 1 else ''}"
+    different = f" ({len(context.groups)} different)" if 1 < len(context.groups) < len(reports) else ""
+    wrong = [rule for rule in reports if rule.verdict == "fail"]
+    if wrong:
+        names = dict.fromkeys(f"{rule.name} ({rule.defined_at})" for rule in wrong)
+        return "fail", f"{len(wrong)} of {total}{different} {'is' if len(wrong) == 1 else 'are'} wrong: {', '.join(names)}"
+    if any("is wrong:" in rule.reason for rule in reports):
+        return "fail", next(rule.reason for rule in reports if "is wrong:" in rule.reason)
+    unknown = [rule for rule in reports if rule.verdict != "pass"]
+    if unknown:
+        return "inconclusive", f"{len(unknown)} of {total}{different} could not be judged: {unknown[0].name}: {unknown[0].reason}"
+    return "pass", f"{total}{different}, each right at the values that reach it"
+
+
+def _reproduction(rule: Rule, context: _Context) -> str:
+    """The audit again, and the report of this rule."""
+    module, subject = getattr(context.fun, "__module__", None) or "__main__", name_of(context.fun)
+    plain = all(jax.tree_util.all_leaves([arg]) for arg in context.args)
+    flat = Flat(context.fun, context.args)
+    lines = ["import jax", "import jax.numpy as jnp", "from jaxbp.check import audit"]
+    lines += [f"from {module} import {subject}"] if module != "__main__" and subject.isidentifier() else []
+    if plain and len(flat.leaves) == len(context.args):
+        lines += ["", f"args = ({', '.join(spelled(leaf) for leaf in flat.leaves)},)"]
+    else:
+        lines += ["", "args = ...  # the arguments that you passed"]
+    lines.append(f"for rule in audit({subject}, *args, key={context.seed}).rules:")
+    lines.append(f"    if rule.called_at == {rule.called_at!r} and rule.name == {rule.name!r}:")
+    return "\n".join([*lines, "        print(rule.report)"])

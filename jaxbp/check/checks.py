@@ -1,0 +1,256 @@
+"""The checks: any function, gradient, forward rule or forward-backward pair against the derivative that it should be.
+
+    check_vjp(fun, *args)                      what `jax.vjp(fun, *args)` returns, custom rules included
+    check_gradient(fun, gradient_fun, *args)   a hand-derived gradient function
+    check_jvp(fun, primals, tangents)          what `jax.jvp` returns
+    check_pair(forward, backward, *args)       forward(*args) -> out, residuals; backward(residuals, out_bar) -> cotangents
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp.check import steps
+from jaxbp.check.problem import Flat, Problem, is_float, name_of, opened
+from jaxbp.check.report import Report
+
+
+def check_vjp(
+    fun: Callable,
+    *args: Any,
+    key: Any = None,
+    batch_axes: Any = None,
+    dtype_check: bool = True,
+    battery: bool = True,
+    order: int = 1,
+    primal: Callable | None = None,
+    name: str | None = None,
+) -> Report:
+    """Is the cotangent x_bar = J(x)^T y_bar that JAX gives for `fun` the derivative of `fun`?
+
+    `fun` takes pytrees of arrays (floating, integer, boolean, PRNG keys; other leaves are held static) and returns any tree
+    with a floating array. Custom rules anywhere inside are the claim; the truth is the autodiff, in float64, of the same
+    program with every rule opened to its primal, and, independent of autodiff, central differences. A function without
+    custom rules is checked as well: JAX's autodiff is the claim then.
+
+    Arguments:
+      key: a PRNG key or number that seeds the random cotangents (default 0; it is in the reproduction).
+      batch_axes: as `in_axes` of `jax.vmap`; names the batch axis of each argument, so that batches of 1, 3 and an odd size
+        are tried too. None leaves the batch as it is.
+      dtype_check: a cotangent of another dtype than its argument is a failure.
+      battery: try derived inputs (scaled, negated, zeros, rounded, equal, repeated indices, flipped masks ...).
+      order: 2 checks the derivative of the rule as well.
+      primal: the function that is meant, where it is not `fun` with its rules opened.
+      name: what the report calls it.
+
+    Raises: ValueError where nothing can be checked: no floating argument or output, or `fun` itself raises.
+    """
+    flat = Flat(fun, args)
+    reference = opened(Flat(primal, args) if primal is not None else flat)
+    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
+
+    def claim(leaves: Any, bars: Any) -> tuple[list, list]:
+        of_diff = lambda *floats: flat(problem.merge(leaves, floats))
+        outs, vjp = jax.vjp(of_diff, *(leaves[i] for i in diff))
+        return list(vjp([jnp.asarray(b).astype(o.dtype) for b, o in zip(bars, outs, strict=True)])), outs
+
+    subject = name or name_of(fun)
+    problem = Problem(
+        subject=subject,
+        says=f"cotangents that jax.vjp gives for {subject}, its custom rules included",
+        primal=reference,
+        claim=claim,
+        leaves=flat.leaves,
+        diff=diff,
+        paths=tuple(flat.paths[i] for i in diff),
+        arg_paths=flat.paths,
+        plain=flat,
+        axes=flat.axes(batch_axes, args),
+    )
+    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order)
+
+
+def check_gradient(
+    fun: Callable,
+    gradient_fun: Callable,
+    *args: Any,
+    argnums: int | tuple[int, ...] = 0,
+    has_aux: bool = False,
+    key: Any = None,
+    batch_axes: Any = None,
+    dtype_check: bool = True,
+    battery: bool = True,
+    name: str | None = None,
+) -> Report:
+    """Is `gradient_fun(*args)` the gradient of the scalar function `fun`, as `jax.grad(fun, argnums)` would give it?
+
+    `gradient_fun` may also have the layout of `jax.value_and_grad(fun, argnums, has_aux)`; with has_aux `fun` returns
+    (value, aux). Other arguments: see `check_vjp`. The cotangent of a gradient is 1, so linearity is not tested.
+    """
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    scalar = (lambda *a: fun(*a)[0]) if has_aux else fun
+    flat = Flat(scalar, args)
+    first = np.cumsum([0] + [len(jax.tree.leaves(a)) for a in args])
+    chosen = {i for n in numbers for i in range(first[n], first[n + 1])}
+    diff = tuple(i for i, where in enumerate(flat.dynamic) if where in chosen and is_float(flat.leaves[i]))
+    wanted = jax.tree.structure(args[numbers[0]] if isinstance(argnums, int) else tuple(args[n] for n in numbers))
+
+    def claim(leaves: Any, bars: Any) -> tuple[list, list]:
+        result = gradient_fun(*flat.args(leaves))
+        grads = result
+        if jax.tree.structure(grads) != wanted:
+            value_first = isinstance(result, tuple) and len(result) == 2 and jax.tree.structure(result[1]) == wanted
+            aux_second = has_aux and isinstance(result, tuple) and len(result) == 2 and jax.tree.structure(result[0]) == wanted
+            if not (value_first or aux_second):
+                raise TypeError(f"a gradient of structure {wanted} was expected, got {jax.tree.structure(result)}")
+            grads = result[1] if value_first else result[0]
+        kept = [g for g, n in zip(jax.tree.leaves(grads), sorted(chosen), strict=True) if n in {flat.dynamic[i] for i in diff}]
+        return [bars[0].astype(jnp.result_type(g)) * g for g in kept], flat(leaves)
+
+    subject = name or name_of(gradient_fun)
+    problem = Problem(
+        subject=subject,
+        says=f"the gradient that {subject} returns for {name_of(fun)}",
+        primal=opened(flat),
+        claim=claim,
+        leaves=flat.leaves,
+        diff=diff,
+        paths=tuple(flat.paths[i] for i in diff),
+        arg_paths=flat.paths,
+        plain=flat,
+        handwritten=True,
+        entry="check_gradient",
+        seeds=(np.ones(()),),
+        axes=flat.axes(batch_axes, args),
+    )
+    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1)
+
+
+def check_jvp(
+    fun: Callable,
+    primals: tuple,
+    tangents: tuple | None = None,
+    *,
+    key: Any = None,
+    battery: bool = True,
+    primal: Callable | None = None,
+    name: str | None = None,
+) -> Report:
+    """Is the tangent y_dot = J(x) x_dot that `jax.jvp(fun, primals, tangents)` gives the derivative of `fun`?
+
+    Beside the given tangents, random ones are tried. Leaves of the report are the outputs. Other arguments: see `check_vjp`.
+    """
+    flat = Flat(fun, tuple(primals))
+    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
+
+    def claim(leaves: Any, dots: Any) -> tuple[list, list]:
+        of_diff = lambda *floats: flat(problem.merge(leaves, floats))
+        floats = tuple(jnp.asarray(leaves[i]) for i in diff)
+        outs, results = jax.jvp(of_diff, floats, tuple(jnp.asarray(d).astype(f.dtype) for d, f in zip(dots, floats, strict=True)))
+        return results, outs
+
+    outs = jax.eval_shape(lambda *a: fun(*a), *primals) if not flat.held else jax.eval_shape(lambda *xs: flat(xs), *flat.leaves)
+    floating = [(p, o) for p, o in jax.tree_util.tree_leaves_with_path(outs) if is_float(o)]
+    given = None
+    if tangents is not None:
+        leaves = jax.tree.leaves(tuple(tangents))
+        given = tuple(np.asarray(leaves[flat.dynamic[i]], np.float64) for i in diff)
+    subject = name or name_of(fun)
+    problem = Problem(
+        subject=subject,
+        says=f"tangents that jax.jvp gives for {subject}, its custom rules included",
+        primal=opened(Flat(primal, tuple(primals)) if primal is not None else flat),
+        claim=claim,
+        leaves=flat.leaves,
+        diff=diff,
+        paths=tuple("out" + jax.tree_util.keystr(p) for p, _ in floating),
+        arg_paths=flat.paths,
+        plain=flat,
+        entry="check_jvp",
+        reverse=False,
+        given_seeds=given,
+    )
+    return steps.run(problem, flat, seed(key), dtype_check=True, battery=battery, order=1)
+
+
+def check_pair(
+    forward: Callable,
+    backward: Callable,
+    *args: Any,
+    key: Any = None,
+    batch_axes: Any = None,
+    dtype_check: bool = True,
+    battery: bool = True,
+    name: str | None = None,
+) -> Report:
+    """Is `backward` the vector-Jacobian product of `forward`?
+
+    forward(*args) -> (out, residuals); backward(residuals, out_bar) -> a tuple with one cotangent for each argument (None for
+    arguments that have none), or the cotangent itself where there is one argument. Other arguments: see `check_vjp`.
+    """
+    flat = Flat(lambda *a: forward(*a)[0], args)
+    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
+    places = [flat.dynamic[i] for i in diff]
+
+    def claim(leaves: Any, bars: Any) -> tuple[list, list]:
+        out, residuals = forward(*flat.args(leaves))
+        outs, tree = jax.tree.flatten(out)
+        queue = iter(bars)
+        filled = [jnp.asarray(next(queue)).astype(o.dtype) if is_float(o) else np.zeros(o.shape, jax.dtypes.float0) for o in outs]
+        cotangents = backward(residuals, jax.tree.unflatten(tree, filled))
+        cotangents = (cotangents,) if len(args) == 1 and not isinstance(cotangents, tuple) else cotangents
+        if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
+            raise TypeError(f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {cotangents!r}")
+        spread = [_spread(arg, bar, n) for n, (arg, bar) in enumerate(zip(args, cotangents, strict=True))]
+        every = [bar for bars in spread for bar in bars]
+        return [_present(every[j], flat.held[j], p) for j, p in zip(places, problem.paths, strict=True)], [o for o in outs if is_float(o)]
+
+    subject = name or name_of(backward)
+    problem = Problem(
+        subject=subject,
+        says=f"cotangents that {subject} returns for {name_of(forward)}",
+        primal=opened(flat),
+        claim=claim,
+        leaves=flat.leaves,
+        diff=diff,
+        paths=tuple(flat.paths[i] for i in diff),
+        arg_paths=flat.paths,
+        plain=flat,
+        handwritten=True,
+        entry="check_pair",
+        axes=flat.axes(batch_axes, args),
+    )
+    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1)
+
+
+def _spread(arg: Any, bar: Any, n: int) -> list:
+    leaves, tree = jax.tree.flatten(arg)
+    if bar is None:
+        return [None] * len(leaves)
+    bars, bar_tree = jax.tree.flatten(bar, is_leaf=lambda b: b is None)
+    if bar_tree != tree:
+        raise TypeError(f"backward: the cotangent of argument {n} should have structure {tree}, got {bar_tree}")
+    return bars
+
+
+def _present(bar: Any, leaf: Any, path: str) -> Any:
+    if bar is None:
+        raise TypeError(f"backward: no cotangent (None) for {path}, which is floating: JAX would take it for zero")
+    if jnp.shape(bar) != jnp.shape(leaf):
+        raise TypeError(f"backward: the cotangent of {path} should have shape {jnp.shape(leaf)}, got {jnp.shape(bar)}")
+    return bar
+
+
+def seed(key: Any) -> int:
+    """A number for NumPy's generator from None, a number or a PRNG key."""
+    if key is None:
+        return 0
+    if isinstance(key, (int, np.integer)):
+        return int(key)
+    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
+    return int(np.asarray(data, np.uint64).ravel()[-1])

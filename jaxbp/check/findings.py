@@ -1,0 +1,187 @@
+"""What the steps of one check find, gathered into a Report."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp import jaxprs
+from jaxbp.check.judge import EPS, Judged
+from jaxbp.check.problem import Problem, is_float
+from jaxbp.check.reproduce import reproduction
+from jaxbp.check.report import Hint, LeafReport, Report, Step
+
+
+RANK = {"fail": 2, "inconclusive": 1, "pass": 0}
+BLIND = 0.1  # a leaf that rounding moves by more than this share of its scale has not been checked
+# which hint comes first where several steps failed
+ORDER = (
+    "structure dtype primal nan nondeterministic jit vmap nonlinear zero sign factor transposed swapped permuted decay constant subset "
+    "missing-term input second-order localised"
+).split()
+
+
+class Findings:
+    """Collects steps, leaves and hints; the only mutable thing in a check, and it lives as long as the check."""
+
+    def __init__(self, problem: Problem, seed: int):
+        self.problem, self.seed = problem, seed
+        self.steps: dict[str, Step] = {}
+        self.leaves: dict[int, LeafReport] = {}
+        self.hints: list[Hint] = []
+        self.notes: list[str] = []
+        self.ladder: dict = {}
+        self.finest: dict[int, float] = {}  # the best resolution of each leaf at any input
+        self.opaque = ""  # why the primal has no autodiff
+        self.narrowed = ""  # why the claim runs in its own dtype only
+        self.amplitude, self.floor = 1.0, 8 * EPS
+        self.rules, self.stops = self._look_inside()
+
+    def _look_inside(self) -> tuple[bool, bool]:
+        """(custom rules, stop_gradient): whether the program holds any."""
+        leaves, problem = self.problem.leaves, self.problem
+        try:
+            traced = jaxprs.trace(lambda *xs: problem.plain(xs), *leaves)
+        except Exception:
+            return True, False  # the check itself will say why
+        names = {eqn.primitive.name for eqn, _ in jaxprs.equations(traced.program)}
+        return bool(names & {*jaxprs.CUSTOM_VJP, *jaxprs.CUSTOM_JVP}) or problem.handwritten, "stop_gradient" in names
+
+    def bad_inputs(self) -> bool:
+        for i in self.problem.diff:
+            bad = np.argwhere(~np.isfinite(np.asarray(self.problem.leaves[i], np.float64)))
+            if len(bad):
+                path = self.problem.arg_paths[i]
+                self.step("input", "inconclusive", f"{path} holds NaN or infinity, first at index {bad[0].tolist()}")
+                return True
+        return False
+
+    def narrow(self, why: str) -> None:
+        eps = max(float(jnp.finfo(jnp.result_type(self.problem.leaves[i])).eps) for i in self.problem.diff)
+        self.narrowed, self.amplitude, self.floor = why, eps / EPS, 64 * eps
+
+    def step(self, name: str, verdict: str, detail: str = "") -> None:
+        old = self.steps.get(name)
+        if old is None or RANK[verdict] > RANK[old.verdict]:
+            self.steps[name] = Step(name, verdict, detail)
+
+    def fail(self, name: str, category: str, text: str) -> None:
+        self.step(name, "fail", text)
+        self.hints.append(Hint(category, text))
+
+    def failed(self, *names: str) -> bool:
+        return any(name in self.steps and self.steps[name].verdict == "fail" for name in names)
+
+    def convention(self, step: str, i: int, note: str) -> None:
+        self.notes.append(f"{self.problem.paths[i]} ({step}): {note}")
+
+    def leaf(
+        self, step: str, i: int, judged: Judged, claimed: Any, truth: Any, leaves: tuple, seeds: list, category: str = ""
+    ) -> None:
+        """Keep the worst finding of leaf i; explain a failure."""
+        if judged.scale:
+            self.finest[i] = min(self.finest.get(i, np.inf), judged.tolerance / judged.scale)
+        if category and judged.verdict != "fail":
+            return  # derived inputs speak only where something is wrong
+        made = self._leaf_report(i, judged, claimed.results[i], truth.results[i])
+        if judged.verdict == "fail":
+            hints = self._explain(i, claimed.results, truth.results, leaves, seeds, judged)
+            if category:
+                describe = f"{step}: {hints[0].text}" if hints else step
+                lead = "right at the given input, wrong at a derived one" if category == "input" else "the derivative of the rule is wrong"
+                if not self.failed("cotangent", "tangent") or category == "second-order":
+                    hints = (Hint(category, f"{lead} ({describe})"), *hints)
+            made = self._replace_hints(made, hints)
+            self.step(step, "fail", f"{made.path}: off by {made.error:.3g} of the leaf's scale. {judged.note}".strip())
+            self.hints += hints[:1] if category else hints
+        elif judged.verdict == "inconclusive":
+            self.step(step, "inconclusive", f"{made.path}: {judged.note}")
+        old = self.leaves.get(i)
+        if old is None or RANK[made.verdict] > RANK[old.verdict] or (made.verdict == old.verdict == "pass" and made.error > old.error):
+            self.leaves[i] = made
+
+    def numeric(self, i: int, measured: Any, claimed: np.ndarray, leaves: tuple, seeds: list) -> None:
+        """A leaf judged by central differences alone."""
+        true = np.where(np.isnan(measured.true), claimed, measured.true)
+        scale = float(np.max(np.abs(true), initial=0.0))
+        verdict = "fail" if measured.wrong else "pass"
+        gap = np.abs(true - claimed)
+        index = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), gap.shape)) if gap.size else None
+        judged = Judged(verdict, measured.error, measured.tolerance, scale, index, "")
+        made = self._leaf_report(i, judged, claimed, true)
+        if verdict == "fail":
+            hints = self._explain(i, {i: claimed}, {i: true}, leaves, seeds, judged)
+            made = self._replace_hints(made, hints)
+            self.hints += hints
+            self.step("ladder", "fail", f"{made.path}: off by {made.error:.3g} of the leaf's scale")
+        else:
+            self.step("ladder", "pass")
+        self.leaves[i] = made
+
+    def _leaf_report(self, i: int, judged: Judged, claimed: np.ndarray, true: np.ndarray) -> LeafReport:
+        dtype = jnp.result_type(self.problem.leaves[self.problem.diff[i]]) if self.problem.reverse else jnp.dtype(np.float64)
+        at = judged.index if judged.index is not None else ()
+        there = judged.index is not None
+        return LeafReport(
+            path=self.problem.paths[i], shape=claimed.shape, dtype=str(dtype), verdict=judged.verdict, error=judged.relative,
+            ulp=judged.relative / float(jnp.finfo(dtype).eps), scale=judged.scale, index=judged.index,
+            claimed=float(claimed[at]) if there else None, true=float(true[at]) if there else None,
+            resolution=judged.tolerance / judged.scale if judged.scale else judged.tolerance,
+            claimed_array=claimed, true_array=true,
+        )  # fmt: skip
+
+    def _replace_hints(self, made: LeafReport, hints: tuple[Hint, ...]) -> LeafReport:
+        return dataclasses.replace(made, hints=tuple(hints))
+
+    def _explain(self, i: int, claimed: Any, true: Any, leaves: tuple, seeds: list, judged: Judged) -> tuple[Hint, ...]:
+        from jaxbp.check import hints
+
+        problem = self.problem
+        names = dict(enumerate(problem.paths))
+        pick = lambda results: {names[k]: results[k] for k in (results if isinstance(results, dict) else range(len(results)))}
+        values = {p: np.asarray(leaves[k]) for p, k in zip(problem.arg_paths, range(len(leaves)), strict=True) if _numeric(leaves[k])}
+        context = hints.Context(
+            values=values, claimed=pick(claimed), true=pick(true), out_bar=[np.asarray(s) for s in seeds],
+            tolerance=max(1e-9, 3 * judged.tolerance / judged.scale if judged.scale else 0.0), batch=None,
+        )  # fmt: skip
+        return tuple(hints.explain(problem.paths[i], claimed[i], true[i], context))
+
+    def report(self) -> Report:
+        for i, leaf in self.leaves.items():
+            if leaf.verdict == "pass" and self.finest.get(i, 0.0) > BLIND:
+                self.step("resolution", "inconclusive", f"{leaf.path}: rounding alone moves it by {leaf.resolution:.1e} of its scale")
+        steps = tuple(self.steps.values())
+        verdict = max((s.verdict for s in steps), key=RANK.__getitem__, default="inconclusive")
+        told = sorted(dict.fromkeys(self.hints), key=lambda h: ORDER.index(h.category) if h.category in ORDER else len(ORDER))
+        told = [h for h in told if h.category != "localised"] + [h for h in told if h.category == "localised"]
+        return Report(
+            subject=self.problem.subject, claim=self.problem.says, reference=self._reference(), verdict=verdict,
+            reason=self._reason(verdict, steps), leaves=tuple(self.leaves[i] for i in sorted(self.leaves)), steps=steps,
+            hints=tuple(told), reproduction=self._reproduction(), ladder=self.ladder or None,
+        )  # fmt: skip
+
+    def _reference(self) -> str:
+        if self.opaque:
+            return f"central differences in float64 alone: the primal has no autodiff ({self.opaque})"
+        autodiff = "autodiff of the opened primal in float64, and central differences"
+        return f"{autodiff}; {self.narrowed}, so it is judged in its own dtype" if self.narrowed else autodiff
+
+    def _reason(self, verdict: str, steps: tuple[Step, ...]) -> str:
+        first = next((s for s in steps if s.verdict == verdict), None)
+        if verdict == "pass":
+            given = max((leaf.resolution for leaf in self.leaves.values()), default=0.0)
+            finest = max((min(leaf.resolution, self.finest.get(i, np.inf)) for i, leaf in self.leaves.items()), default=0.0)
+            elsewhere = f" (here, where rounding moves it, {given:.1e}; at a derived input)" if given > 1e3 * finest else ""
+            notes = f" {'; '.join(dict.fromkeys(self.notes))}." if self.notes else ""
+            return f"every step agrees; an error of {finest:.1e} of a leaf's scale in any entry would have been seen{elsewhere}.{notes}"
+        return f"{first.name}: {first.detail}" if first else "nothing was checked"
+
+    def _reproduction(self) -> str:
+        return reproduction(self.problem, self.seed)
+
+
+def _numeric(leaf: Any) -> bool:
+    return is_float(leaf) or jnp.issubdtype(jnp.result_type(leaf), jnp.integer) or jnp.result_type(leaf) == bool

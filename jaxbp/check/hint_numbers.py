@@ -1,0 +1,59 @@
+"""A name for a number that a hint found: 2, 1/2, an axis size, 1/√d."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+
+SIMPLE = {1.0: "1", 2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4"}
+CONSTANTS = {math.pi: "π", 1 / math.pi: "1/π", 2 * math.pi: "2π", math.sqrt(2): "√2", math.sqrt(0.5): "1/√2", math.log(2): "ln 2"}
+CONSTANTS |= {1 / math.log(2): "1/ln 2", math.sqrt(2 / math.pi): "√(2/π)", math.sqrt(2 * math.pi): "√(2π)"}
+COARSE = 1e-5  # a number less well known than this matches some size by chance: only simple ones are named then
+
+
+class Number(NamedTuple):
+    """The number as found, its text, and whether it is one that code is likely to get wrong by: simple, or made of a size."""
+
+    value: float
+    text: str
+    known: bool
+
+
+def number(k: float, tolerance: float, shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> Number:
+    """k, known to within `tolerance`, under its best name. shapes: of the arrays by what they are called."""
+    names = [(value, text) for value, text in SIMPLE.items() if abs(abs(k) - value) <= min(tolerance, 1e-3 * value)]
+    if tolerance <= COARSE * abs(k):
+        sizes = {value: text for value, text in _of_sizes(shapes, batch) if abs(abs(k) - value) <= tolerance}
+        names += [(value, text) for value, text in sizes.items() if value != 1.0][:1]
+        names += [(value, text) for value, text in CONSTANTS.items() if not names and abs(abs(k) - value) <= tolerance]
+    sign = "−" if k < 0 else ""
+    if names:
+        also = f" ({', '.join(text for _, text in names[1:])})" if len(names) > 1 else ""
+        return Number(k, sign + names[0][1] + also, True)
+    short = f"{abs(k):.4g}"
+    return Number(k, sign + (short if abs(abs(k) - float(short)) <= tolerance else f"about {abs(k):.6g}"), False)
+
+
+def _of_sizes(shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> Iterator[tuple[float, str]]:
+    """Later entries are the better names: of one number the last counts."""
+    found: dict[int, str] = {}
+    for name, shape in shapes.items():
+        if len(shape) > 1:
+            found.setdefault(math.prod(shape), f"the number of entries of {name}")
+    for name, shape in shapes.items():
+        found |= {size: f"the size of axis {axis} of {name}" for axis, size in enumerate(shape) if size not in found}
+    if batch is not None:
+        found[batch] = "the batch size"
+    for n, what in found.items():
+        if n > 2:
+            yield from ((n - 1.0, f"n − 1, n = {n} {what}"), (1 / (n - 1), f"1/(n − 1), n = {n} {what}"))
+            yield from (((n - 1) / n, f"(n − 1)/n, n = {n} {what}"), (n / (n - 1), f"n/(n − 1), n = {n} {what}"))
+            yield from ((n**0.5, f"√{n}, {n} {what}"), (n**-0.5, f"1/√{n}, {n} {what}"))
+    for n, what in found.items():
+        if n > 1:
+            yield from ((2.0 * n, f"2 × {n}, {what}"), (2.0 / n, f"2/{n}, {n} {what}"))
+    for n, what in found.items():
+        if n > 1:
+            yield from ((float(n), f"{n}, {what}"), (1.0 / n, f"1/{n}, {n} {what}"))

@@ -1,0 +1,137 @@
+"""Terms that are missing or too many: what the error of a leaf is made of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from jaxbp.check.hint_case import Case, uneven, varied
+from jaxbp.check.hint_numbers import Number
+from jaxbp.check.hint_regions import aligned, region
+from jaxbp.check.report import Hint
+
+
+def decay(case: Case) -> Hint | None:
+    """error = k · value, with a k of some name or a scalar output: else it is rather the term of a projection."""
+    value = case.value
+    if value is None or not uneven(value):
+        return None
+    bars = [g for g in case.context.out_bar if g.size == 1 and g.reshape(-1)[0] != 0]
+    for bar in bars:
+        k = case.multiple_of(value * bar.reshape(-1)[0])
+        if k is not None and _named(k):
+            return _decay(case, f"{k.text} × the output's cotangent")
+    k = case.multiple_of(value)
+    if k is None or not (_named(k) or bars or not case.context.out_bar):
+        return None
+    return _decay(case, k.text)
+
+
+def _named(k: Number) -> bool:
+    return not k.text.lstrip("−").startswith("about")
+
+
+def _decay(case: Case, k: str) -> Hint:
+    return Hint("decay", f"claimed − true = k · the value of '{case.leaf}', with k = {k}: a decay term too many or missing")
+
+
+def symmetry(case: Case) -> Hint | None:
+    """A matrix cotangent that lacks its transpose, or has it too many."""
+    c, t = case.claimed, case.true
+    if t.ndim < 2 or t.shape[-1] != t.shape[-2] or t.shape[-1] < 2:
+        return None
+    for half, words in ((0.5, "half of "), (1.0, "")):
+        if case.fits(half * (c + np.swapaxes(c, -1, -2)), t, 0):
+            return Hint("missing-term", f"the transpose is missing: {words}claimed + claimedᵀ is right")
+        if case.fits(c, half * (t + np.swapaxes(t, -1, -2)), 0):
+            return Hint("missing-term", f"a transpose too many: claimed is {words}true + trueᵀ")
+    return None
+
+
+def missing_term(case: Case) -> Hint | None:
+    """Named where it can be; else the last resort: wrong everywhere, by different amounts, and no other rule fits."""
+    text = next(itertools.chain(_parallel(case), _multiplied(case), _by_slices(case)), None)
+    if text is not None:
+        return Hint("missing-term", text)
+    if not np.any(np.abs(case.true) > case.tol):
+        return Hint("missing-term", "the true cotangent is zero: a term too many, or a stop_gradient that the rule does not heed")
+    right = case.right()
+    if np.count_nonzero(case.wrong) < max(1, np.count_nonzero(right)):
+        return None
+    where = region(case.leaf, right, case.wrong, case.true, case.context)[0] if np.any(right) else ""
+    rest = f" (right only {where})" if where else ""
+    how = "by different amounts" if case.true.size > 1 else "by no simple factor"
+    return Hint("missing-term", f"wrong {how}{rest}: a term is missing or too many, or a residual is not the right value")
+
+
+def _quantities(case: Case) -> Iterator[tuple[str, np.ndarray]]:
+    """Natural quantities of the leaf's shape."""
+    shape, ctx, value = case.true.shape, case.context, case.value
+    for path, other in ctx.true.items():
+        if path != case.leaf and other.shape == shape:
+            yield f"the true cotangent of '{path}'", other
+    bars = [(_summed(g, shape), g.shape == shape) for g in ctx.out_bar]
+    bars = [("the output's cotangent" + ("" if same else ", summed"), g) for g, same in bars if g is not None]
+    yield from bars
+    for name, q in _arrays(case):
+        yield name, q
+        yield from ((f"{name} × {bar}", q * g) for bar, g in bars)
+        yield f"{name} × the true cotangent", q * case.true
+    if value is not None:
+        yield f"the sign of '{case.leaf}', the slope of |.|", np.sign(value)
+        yield f"the square of '{case.leaf}'", value**2
+
+
+def _arrays(case: Case) -> Iterator[tuple[str, np.ndarray]]:
+    """The leaf's value, the outputs, and the other float leaves, where they go on the leaf's shape."""
+    values = case.context.values
+    named = [(case.leaf, values.get(case.leaf))] + [(path, v) for path, v in values.items() if path != case.leaf]
+    found = [(f"the value of '{path}'", v) for path, v in named if v is not None and v.dtype.kind == "f"]
+    for name, v in found[:1] + [("the output", y) for y in case.context.outputs] + found[1:]:
+        if (a := aligned(v, case.true.shape)) is not None:
+            yield name, a
+
+
+def _summed(g: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
+    """g, or its sum over leading axes, where that has the shape: what a bias gets."""
+    lead = g.ndim - len(shape)
+    return np.sum(g, tuple(range(lead))) if shape and lead >= 0 and g.shape[lead:] == shape else None
+
+
+def _parallel(case: Case) -> Iterator[str]:
+    """error = k · q, or k of its own for each slice along an axis."""
+    for name, q in _quantities(case):
+        if uneven(q) and (k := case.multiple_of(q)) is not None:
+            yield f"claimed − true = k · {name}, with k = {k.text}"
+    shaped = [(name, q) for name, q in _arrays(case) if name in ("the output", f"the value of '{case.leaf}'")]
+    for axis in (a for a in range(case.true.ndim) if case.true.shape[a] > 2):
+        centred = [] if case.value is None else [case.value - np.mean(case.value, axis, keepdims=True)]
+        for name, q in shaped + [(f"'{case.leaf}' − its mean along axis {axis}", q) for q in centred]:
+            squares = np.sum(q * q, axis, keepdims=True)
+            k = np.sum(case.error * q, axis, keepdims=True) / np.where(squares > 0.0, squares, 1.0)
+            if uneven(q) and case.fits(case.error, k * q, k.size):
+                yield f"along axis {axis} the error is parallel to {name}: a term of that form, times a sum over the axis"
+
+
+def _multiplied(case: Case) -> Iterator[str]:
+    """claimed · q = true or claimed = true · q."""
+    bars = [("the output's cotangent", a) for g in case.context.out_bar if (a := aligned(g, case.true.shape)) is not None]
+    for name, q in itertools.chain(_arrays(case), bars):
+        if not np.all(np.isfinite(q)) or not (varied(q) or uneven(q)):
+            continue
+        if case.fits(case.claimed * q, case.true, 1):
+            yield f"claimed lacks a factor: claimed × {name} is right"
+        if case.fits(case.claimed, case.true * q, 1):
+            yield f"claimed has a factor too many: it is the truth × {name}"
+
+
+def _by_slices(case: Case) -> Iterator[str]:
+    """claimed = true times a number that changes along one axis only."""
+    for axis in (a for a in range(case.true.ndim) if case.true.ndim > 1 and case.true.shape[a] > 1):
+        others = tuple(a for a in range(case.true.ndim) if a != axis)
+        squares = np.sum(case.true**2, others, keepdims=True)
+        k = np.sum(case.claimed * case.true, others, keepdims=True) / np.where(squares > 0.0, squares, 1.0)
+        if case.fits(case.claimed, k * case.true, 2 * k.size):
+            yield f"claimed = true × a factor for each index of axis {axis}, from {np.min(k):.4g} to {np.max(k):.4g}"

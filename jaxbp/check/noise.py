@@ -1,0 +1,50 @@
+"""How far rounding alone can move a result: every float intermediate of a program moved at random by up to one epsilon."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxbp import jaxprs
+
+
+# These move values about or compare them; they do not round.
+EXACT = frozenset(
+    "abs neg sign max min select_n reshape transpose broadcast_in_dim squeeze expand_dims rev slice dynamic_slice gather "
+    "concatenate pad copy copy_p reduce_max reduce_min cummax cummin sort stop_gradient iota floor ceil round argmax argmin "
+    "convert_element_type bitcast_convert_type dynamic_update_slice scatter clamp split device_put optimization_barrier real "
+    "is_finite eq ne lt le gt ge and or not reduce_and reduce_or full_like zeros_like nextafter top_k".split()
+)
+
+
+class Jitter(jaxprs.Visitor):
+    """Multiply the outputs of every rounding equation by 1 + u, |u| <= amplitude * eps of their dtype, u hashed from the value.
+
+    `only` restricts it to one dtype. Exact zeros, infinities and NaN stay what they are.
+    """
+
+    def __init__(self, seed: Any, amplitude: Any, only: Any = None):
+        self.seed, self.amplitude, self.only = seed, amplitude, only
+
+    def equation(self, eqn: Any, args: list, state: Any, path: Any) -> tuple[list, Any]:
+        outs, state = self.enter(eqn, args, state, path)
+        if eqn.primitive.name in EXACT or jaxprs.programs(eqn):
+            return outs, state
+        return [self.move(out) for out in outs], state
+
+    def move(self, out: Any) -> Any:
+        dtype = jnp.result_type(out)
+        if not jnp.issubdtype(dtype, jnp.floating) or (self.only is not None and dtype != self.only):
+            return out
+        size = self.amplitude * float(jnp.finfo(dtype).eps)
+        return (out * (1 + size * hashed(out, self.seed))).astype(dtype)
+
+
+def hashed(x: Any, seed: Any) -> Any:
+    """A number in [-1, 1) from the bits of x and a seed: cheap, and as good as random for rounding."""
+    bits = lax.bitcast_convert_type(x.astype(jnp.float64), jnp.uint64) ^ seed
+    bits = (bits ^ (bits >> 31)) * jnp.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> 27)) * jnp.uint64(0xBF58476D1CE4E5B9)
+    return (bits >> 11).astype(jnp.float64) * 2.0**-52 - 1

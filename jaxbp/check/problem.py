@@ -1,0 +1,144 @@
+"""What is checked, brought to one form: a claimed linear map and the function whose derivative it should be.
+
+Every check, whatever its signature, becomes a `Problem` over flat leaves. In reverse mode the seeds are cotangents of the
+outputs and the results cotangents of the arguments; in forward mode the seeds are tangents and the results tangents of
+the outputs. The truth is the derivative of the *opened* function: its program with every custom rule replaced by the
+primal inside, so that a rule is never compared with itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp import jaxprs
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+    """A claim and its truth over flat leaves.
+
+    subject, says: the user's function, and what is claimed, in words.
+    primal: (leaves) -> floating outputs, rules opened. claim: (leaves, seeds) -> results, outputs.
+    leaves: the values given; floating ones at `diff` are differentiated, the others held.
+    reverse: seeds are cotangents of the outputs, results cotangents of the leaves at `diff`; else the other way round.
+    seeds: fixed seeds where they cannot be chosen (a gradient function's cotangent is 1), else None.
+    paths: of the results, as tables print them; arg_paths: of all leaves. axes: the batch axis of every leaf, where the
+      caller named it.
+    given_seeds: seeds that the caller wants tried first. plain: the user's own function of the leaves, rules closed.
+    handwritten: the claim is the user's code, not JAX's. entry: the name of the check, for the reproduction.
+    """
+
+    subject: str
+    says: str
+    primal: Callable
+    claim: Callable
+    leaves: tuple
+    diff: tuple[int, ...]
+    paths: tuple[str, ...]
+    reverse: bool = True
+    seeds: tuple | None = None
+    axes: tuple | None = None
+    given_seeds: tuple | None = None
+    arg_paths: tuple[str, ...] = ()
+    plain: Callable | None = None
+    handwritten: bool = False
+    entry: str = "check_vjp"
+
+    def truth(self, leaves: Any, seeds: Any) -> tuple[list, list]:
+        """(results, outputs) by JAX's autodiff of the opened function."""
+        of_diff = lambda *floats: self.primal(self.merge(leaves, floats))
+        floats = tuple(leaves[i] for i in self.diff)
+        if not self.reverse:
+            outs, results = jax.jvp(of_diff, floats, _like(seeds, floats))
+            return results, outs
+        outs, vjp = jax.vjp(of_diff, *floats)
+        return list(vjp(_like(seeds, outs))), outs
+
+    def merge(self, leaves: Any, floats: Any) -> tuple:
+        """`leaves` with the differentiated ones replaced."""
+        merged = list(leaves)
+        for i, value in zip(self.diff, floats, strict=True):
+            merged[i] = value
+        return tuple(merged)
+
+    def at(self, leaves: Any) -> Problem:
+        return dataclasses.replace(self, leaves=tuple(leaves))
+
+
+def _like(values: Any, specs: Any) -> Any:
+    cast = [jnp.asarray(v).astype(s.dtype) for v, s in zip(values, specs, strict=True)]
+    return type(specs)(cast)
+
+
+def is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+
+
+def is_array(leaf: Any) -> bool:
+    """Arrays and Python floats are leaves of the problem; anything else (ints, strings, functions, modules) is held static."""
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, float))
+
+
+def widened(leaves: Any, dtype: Any = np.float64) -> tuple:
+    """The leaves with floating ones in `dtype` (call it inside `jax.enable_x64`)."""
+    return tuple(jnp.asarray(leaf).astype(dtype) if is_float(leaf) else leaf for leaf in leaves)
+
+
+class Flat:
+    """A function of pytrees as a function of the array leaves of its arguments; other leaves are held."""
+
+    def __init__(self, fun: Callable, args: tuple):
+        leaves, self.tree = jax.tree.flatten(args)
+        self.fun, self.held = fun, leaves
+        self.dynamic = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+        self.leaves = tuple(jnp.asarray(leaves[i]) if isinstance(leaves[i], float) else leaves[i] for i in self.dynamic)
+        names = [f"args{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(args)]
+        self.paths = tuple(names[i] for i in self.dynamic)
+
+    def args(self, leaves: Any) -> tuple:
+        full = list(self.held)
+        for i, leaf in zip(self.dynamic, leaves, strict=True):
+            full[i] = leaf
+        return jax.tree.unflatten(self.tree, full)
+
+    def __call__(self, leaves: Any) -> list:
+        """The floating outputs at `leaves`."""
+        return [out for out in jax.tree.leaves(self.fun(*self.args(leaves))) if is_float(out)]
+
+    def axes(self, batch_axes: Any, args: tuple) -> tuple | None:
+        """The batch axis of every array leaf, from in_axes like those of `vmap`."""
+        if batch_axes is None:
+            return None
+        axes = (batch_axes,) * len(args) if isinstance(batch_axes, int) else tuple(batch_axes)
+        if len(axes) != len(args):
+            raise ValueError(f"batch_axes: one entry for each of the {len(args)} arguments was expected, got {batch_axes!r}")
+        spread: list = []
+        for axis, arg in zip(axes, args, strict=True):
+            here = jax.tree.map(lambda _, a=axis: -1 if a is None else a, arg) if not isinstance(axis, (dict, list, tuple)) else axis
+            spread += [None if a == -1 else a for a in jax.tree.leaves(here, is_leaf=lambda a: a is None)]
+        return tuple(spread[i] for i in self.dynamic)
+
+
+def opened(fun: Callable) -> Callable:
+    """`fun(leaves)` through its program, every custom rule opened to its primal."""
+
+    def run(leaves: Any) -> list:
+        traced = jaxprs.trace(lambda *xs: fun(xs), *leaves)
+        return jaxprs.evaluate(traced.program, *leaves)
+
+    return run
+
+
+def name_of(fun: Any) -> str:
+    """What a user calls the function."""
+    for attribute in ("__name__", "__qualname__"):
+        if getattr(fun, attribute, None):
+            return getattr(fun, attribute)
+    inner = getattr(fun, "func", None) or getattr(fun, "fun", None) or getattr(fun, "__wrapped__", None)
+    return name_of(inner) if inner is not None else type(fun).__name__
