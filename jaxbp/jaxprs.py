@@ -82,8 +82,9 @@ def programs(eqn: JaxprEqn) -> list[tuple[str, ClosedJaxpr]]:
         # lax.custom_root is a custom_jvp rule by construction only: the derivative of its solver is not what is meant
         if name in CUSTOM_JVP and definition(eqn)[0] == "_custom_root":
             return []
-        called = params.get("name") or (definition(eqn)[0] if name in CUSTOM_RULES else name)
-        return [(_label(called or name, eqn), inner)]
+        kind = "rule" if name in CUSTOM_RULES else "checkpoint" if name in REMAT else name
+        called = definition(eqn)[0] if name in CUSTOM_RULES else params.get("name")
+        return [(_label(f"{kind} {called}" if called else kind, eqn), inner)]
     if name == "cond":
         return [(_label(f"branch {i}", eqn), branch) for i, branch in enumerate(params["branches"])]
     if name == "while":

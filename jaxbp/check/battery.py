@@ -30,7 +30,10 @@ def derived(leaves: tuple, diff: tuple[int, ...], key: np.random.Generator) -> I
         yield "arguments equal", _equalled(leaves, diff)
     kinds = {i: np.asarray(leaf).dtype.kind for i, leaf in enumerate(leaves) if _plain(leaf)}
     if any(kind in "iu" for kind in kinds.values()):
-        yield "repeated indices", _changed(leaves, lambda i, a: np.full_like(a, a.ravel()[0]) if kinds.get(i) in ("i", "u") else a)
+        yield (
+            "repeated indices",
+            _changed(leaves, lambda i, a: np.full_like(a, a.ravel()[0]) if kinds.get(i) in ("i", "u") else a),
+        )
         yield "edge indices", _changed(leaves, lambda i, a: _edges(a, key) if kinds.get(i) in ("i", "u") else a)
     if "b" in kinds.values():
         yield "mask flipped", _changed(leaves, lambda i, a: ~a if kinds.get(i) == "b" else a)
@@ -38,7 +41,7 @@ def derived(leaves: tuple, diff: tuple[int, ...], key: np.random.Generator) -> I
 
 
 def _plain(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.result_type(leaf) == bool
+    return jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.issubdtype(jnp.result_type(leaf), jnp.bool_)
 
 
 def _size(a: np.ndarray) -> float:

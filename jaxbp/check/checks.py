@@ -1,9 +1,9 @@
 """The checks: any function, gradient, forward rule or forward-backward pair against the derivative that it should be.
 
-    check_vjp(fun, *args)                      what `jax.vjp(fun, *args)` returns, custom rules included
-    check_gradient(fun, gradient_fun, *args)   a hand-derived gradient function
-    check_jvp(fun, primals, tangents)          what `jax.jvp` returns
-    check_pair(forward, backward, *args)       forward(*args) -> out, residuals; backward(residuals, out_bar) -> cotangents
+check_vjp(fun, *args)                      what `jax.vjp(fun, *args)` returns, custom rules included
+check_gradient(fun, gradient_fun, *args)   a hand-derived gradient function
+check_jvp(fun, primals, tangents)          what `jax.jvp` returns
+check_pair(forward, backward, *args)       forward(*args) -> out, residuals; backward(residuals, out_bar) -> cotangents
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxbp.check import steps
 from jaxbp.check.problem import Flat, Problem, is_float, name_of, opened
-from jaxbp.check.report import Report
+from jaxbp.check.report import Report, announce
 
 
 def check_vjp(
@@ -72,7 +72,7 @@ def check_vjp(
         plain=flat,
         axes=flat.axes(batch_axes, args),
     )
-    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order)
+    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order))
 
 
 def check_gradient(
@@ -128,7 +128,7 @@ def check_gradient(
         seeds=(np.ones(()),),
         axes=flat.axes(batch_axes, args),
     )
-    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1)
+    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
 
 
 def check_jvp(
@@ -175,7 +175,7 @@ def check_jvp(
         reverse=False,
         given_seeds=given,
     )
-    return steps.run(problem, flat, seed(key), dtype_check=True, battery=battery, order=1)
+    return announce(steps.run(problem, flat, seed(key), dtype_check=True, battery=battery, order=1))
 
 
 def check_pair(
@@ -205,10 +205,14 @@ def check_pair(
         cotangents = backward(residuals, jax.tree.unflatten(tree, filled))
         cotangents = (cotangents,) if len(args) == 1 and not isinstance(cotangents, tuple) else cotangents
         if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
-            raise TypeError(f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {cotangents!r}")
+            raise TypeError(
+                f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {cotangents!r}"
+            )
         spread = [_spread(arg, bar, n) for n, (arg, bar) in enumerate(zip(args, cotangents, strict=True))]
         every = [bar for bars in spread for bar in bars]
-        return [_present(every[j], flat.held[j], p) for j, p in zip(places, problem.paths, strict=True)], [o for o in outs if is_float(o)]
+        return [_present(every[j], flat.held[j], p) for j, p in zip(places, problem.paths, strict=True)], [
+            o for o in outs if is_float(o)
+        ]
 
     subject = name or name_of(backward)
     problem = Problem(
@@ -225,7 +229,7 @@ def check_pair(
         entry="check_pair",
         axes=flat.axes(batch_axes, args),
     )
-    return steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1)
+    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
 
 
 def _spread(arg: Any, bar: Any, n: int) -> list:

@@ -14,11 +14,15 @@ COARSE = 1e-5  # a number less well known than this matches some size by chance:
 
 
 class Number(NamedTuple):
-    """The number as found, its text, and whether it is one that code is likely to get wrong by: simple, or made of a size."""
+    """A number as found and its text.
+
+    known: one that code is likely to be wrong by, simple or made of a size. short: that, or of at most four digits.
+    """
 
     value: float
     text: str
     known: bool
+    short: bool
 
 
 def number(k: float, tolerance: float, shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> Number:
@@ -31,9 +35,10 @@ def number(k: float, tolerance: float, shapes: Mapping[str, tuple[int, ...]], ba
     sign = "−" if k < 0 else ""
     if names:
         also = f" ({', '.join(text for _, text in names[1:])})" if len(names) > 1 else ""
-        return Number(k, sign + names[0][1] + also, True)
+        return Number(k, sign + names[0][1] + also, True, True)
     short = f"{abs(k):.4g}"
-    return Number(k, sign + (short if abs(abs(k) - float(short)) <= tolerance else f"about {abs(k):.6g}"), False)
+    exact = abs(abs(k) - float(short)) <= tolerance
+    return Number(k, sign + (short if exact else f"about {abs(k):.6g}"), False, exact)
 
 
 def _of_sizes(shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> Iterator[tuple[float, str]]:

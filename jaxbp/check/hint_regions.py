@@ -17,7 +17,7 @@ BITS = 10.0  # a condition on another array, or a threshold, has to pick the wro
 
 
 def region(leaf: str, wrong: np.ndarray, right: np.ndarray, true: np.ndarray, context: Context) -> tuple[str, bool]:
-    """The words for the wrong entries, and whether they name more than a place.
+    """The words for the wrong entries, and whether they name more than a list of entries.
 
     A condition counts only where it holds at every wrong entry and at no right one. Entries that are neither do not speak.
     """
@@ -30,7 +30,7 @@ def region(leaf: str, wrong: np.ndarray, right: np.ndarray, true: np.ndarray, co
     for found in (_threshold(leaf, wrong, right, true, context, bits), _matrix(wrong, right)):
         if found:
             return found, True
-    return _slices(wrong, right) or _first(wrong), False
+    return _slices(wrong, right) or (_first(wrong), False)
 
 
 def _bits(wrong: int, right: int) -> float:
@@ -174,7 +174,7 @@ def _matrix(wrong: np.ndarray, right: np.ndarray) -> str:
     return ""
 
 
-def _slices(wrong: np.ndarray, right: np.ndarray) -> str:
+def _slices(wrong: np.ndarray, right: np.ndarray) -> tuple[str, bool] | None:
     """All entries of some slices along one axis, fewest slices first: 'only axis 0 at 6..7, the last 2 of 8'."""
     found = []
     for axis in (a for a in range(wrong.ndim) if wrong.shape[a] > 1):
@@ -183,24 +183,26 @@ def _slices(wrong: np.ndarray, right: np.ndarray) -> str:
         if not np.any(bad & good) and not np.all(bad):
             found.append((np.count_nonzero(bad) / bad.size, axis, np.flatnonzero(bad), bad.size))
     if not found or np.count_nonzero(wrong) == 1:
-        return ""
+        return None
     _, axis, at, size = min(found, key=lambda item: item[:2])
-    return f"only axis {axis} at {_run(at, size)}"
+    words, regular = _run(at, size)
+    return f"only axis {axis} at {words}", regular or max(wrong.shape) < wrong.size
 
 
-def _run(at: np.ndarray, size: int) -> str:
+def _run(at: np.ndarray, size: int) -> tuple[str, bool]:
+    """Words for some indices of an axis, and whether they follow each other regularly."""
     first, last, n = int(at[0]), int(at[-1]), len(at)
     if n == 1:
-        return f"{first}{', the last' if first == size - 1 else ''}, of {size}"
+        return f"{first}{', the last' if first == size - 1 else ''}, of {size}", True
     if last - first == n - 1:
         end = f", the last {n} of {size}" if last == size - 1 else f", the first {n} of {size}" if first == 0 else f" of {size}"
-        return f"{first}..{last}{end}"
+        return f"{first}..{last}{end}", True
     if n == 2 and (first, last) == (0, size - 1):
-        return "both ends"
+        return "both ends", True
     steps = np.unique(np.diff(at))
     if len(steps) == 1 and n > 2:
-        return f"{first}, {int(at[1])}, …, {last}: every {int(steps[0])}. of {size}"
-    return ", ".join(str(i) for i in at[:6]) + (", …" if n > 6 else "") + f" of {size}"
+        return f"{first}, {int(at[1])}, …, {last}: every {int(steps[0])}. of {size}", True
+    return ", ".join(str(i) for i in at[:6]) + (", …" if n > 6 else "") + f" of {size}", False
 
 
 def _first(wrong: np.ndarray) -> str:

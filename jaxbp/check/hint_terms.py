@@ -14,27 +14,52 @@ from jaxbp.check.report import Hint
 
 
 def decay(case: Case) -> Hint | None:
-    """error = k · value, with a k of some name or a scalar output: else it is rather the term of a projection."""
+    """error = k · value, with a k of some name or a scalar output: else it is rather the term of a projection.
+
+    For a single number k has to be of two digits, where neither the value nor the truth is so short.
+    """
     value = case.value
-    if value is None or not uneven(value):
+    if value is None or not np.any(value) or not (uneven(value) or value.size == 1):
         return None
-    bars = [g for g in case.context.out_bar if g.size == 1 and g.reshape(-1)[0] != 0]
+    bars = [float(g.reshape(-1)[0]) for g in case.context.out_bar if g.size == 1 and np.any(g)]
     for bar in bars:
-        k = case.multiple_of(value * bar.reshape(-1)[0])
-        if k is not None and _named(k):
-            return _decay(case, f"{k.text} × the output's cotangent")
-    k = case.multiple_of(value)
-    if k is None or not (_named(k) or bars or not case.context.out_bar):
+        k = _decay_rate(case, value * bar)
+        if k is not None and k.short:
+            return _decay(case, k.text if bar == 1.0 else f"{k.text} × the output's cotangent")
+    k = _decay_rate(case, value)
+    if k is None or not (k.short or bars or not case.context.out_bar):
         return None
     return _decay(case, k.text)
 
 
-def _named(k: Number) -> bool:
-    return not k.text.lstrip("−").startswith("about")
+def _decay_rate(case: Case, q: np.ndarray) -> Number | None:
+    if case.true.size > 1:
+        return case.multiple_of(q)
+    rate, noise = case.error.item() / q.item(), 3 * case.context.tolerance * case.scale
+    chance = any(abs(a.item() - float(f"{a.item():.3g}")) <= 1e-6 * abs(a.item()) for a in (case.value, case.true))
+    if chance or not abs(float(f"{rate:.2g}") - rate) * abs(q.item()) <= noise <= 1e-6 * abs(case.error.item()):
+        return None
+    return case.coefficient(case.error, q)
 
 
 def _decay(case: Case, k: str) -> Hint:
     return Hint("decay", f"claimed − true = k · the value of '{case.leaf}', with k = {k}: a decay term too many or missing")
+
+
+def two_factors(case: Case) -> Hint | None:
+    """claimed = 0 · true at some entries and 2 · true at others, as where one of several equal ones takes it all."""
+    known = np.abs(case.true) > case.tol
+    if np.any(case.wrong & ~known) or np.count_nonzero(case.wrong) < 2:
+        return None
+    c, t = case.claimed[case.wrong], case.true[case.wrong]
+    none = np.abs(c) <= case.tol
+    if not np.any(none) or np.all(none):
+        return None
+    k = case.coefficient(c[~none], t[~none])
+    if not k.known or np.max(np.abs(c[~none] - k.value * t[~none])) > case.tol:
+        return None
+    counts = f"{np.count_nonzero(none)} entries and {k.text} · true at {np.count_nonzero(~none)}"
+    return Hint("subset", f"claimed is 0 at {counts}: one of several entries takes what they should share")
 
 
 def symmetry(case: Case) -> Hint | None:
@@ -60,8 +85,9 @@ def missing_term(case: Case) -> Hint | None:
     right = case.right()
     if np.count_nonzero(case.wrong) < max(1, np.count_nonzero(right)):
         return None
-    where = region(case.leaf, right, case.wrong, case.true, case.context)[0] if np.any(right) else ""
-    rest = f" (right only {where})" if where else ""
+    some = np.count_nonzero(right) > 0.1 * np.count_nonzero(case.wrong)
+    where = region(case.leaf, right, case.wrong, case.true, case.context)[0] if some else ""
+    rest = f" (right only {where.removeprefix('only ')})" if where else ""
     how = "by different amounts" if case.true.size > 1 else "by no simple factor"
     return Hint("missing-term", f"wrong {how}{rest}: a term is missing or too many, or a residual is not the right value")
 

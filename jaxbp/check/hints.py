@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxbp.check.hint_case import Case, Context, at, case_of, plain, varied
 from jaxbp.check.hint_regions import region, tied
-from jaxbp.check.hint_terms import decay, missing_term, symmetry
+from jaxbp.check.hint_terms import decay, missing_term, symmetry, two_factors
 from jaxbp.check.report import Hint
 
 
@@ -241,4 +241,4 @@ def _inside(case: Case) -> tuple[str, bool]:
     return "", False
 
 
-RULES = (_zero, _factor, _transposed, _swapped, _permuted, decay, _constant, symmetry, _subset, missing_term)
+RULES = (_zero, _factor, _transposed, _swapped, _permuted, decay, _constant, symmetry, _subset, two_factors, missing_term)

@@ -114,7 +114,9 @@ def phi_noise(bars: Any, truth: Measured) -> float:
     return float(sum(np.sqrt(np.sum(np.square(b))) * n for b, n in zip(bars, truth.outs_noise or [], strict=True)))
 
 
-def _at_kink(tools: Instruments, leaves: tuple, seeds: Any, i: int, claimed: np.ndarray, truth: Measured, wrong: np.ndarray) -> Opinion:
+def _at_kink(
+    tools: Instruments, leaves: tuple, seeds: Any, i: int, claimed: np.ndarray, truth: Measured, wrong: np.ndarray
+) -> Opinion:
     """A claim that differs at kinks is a convention where it lies between the one-sided slopes.
 
     That is asked of each entry alone. Where the kinks of several entries are one (a tie of max), it is asked of them

@@ -12,10 +12,64 @@ from jaxbp import jaxprs
 
 # These move values about or compare them; they do not round.
 EXACT = frozenset(
-    "abs neg sign max min select_n reshape transpose broadcast_in_dim squeeze expand_dims rev slice dynamic_slice gather "
-    "concatenate pad copy copy_p reduce_max reduce_min cummax cummin sort stop_gradient iota floor ceil round argmax argmin "
-    "convert_element_type bitcast_convert_type dynamic_update_slice scatter clamp split device_put optimization_barrier real "
-    "is_finite eq ne lt le gt ge and or not reduce_and reduce_or full_like zeros_like nextafter top_k".split()
+    {
+        "abs",
+        "and",
+        "argmax",
+        "argmin",
+        "bitcast_convert_type",
+        "broadcast_in_dim",
+        "ceil",
+        "clamp",
+        "concatenate",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "cummax",
+        "cummin",
+        "device_put",
+        "dynamic_slice",
+        "dynamic_update_slice",
+        "eq",
+        "expand_dims",
+        "floor",
+        "full_like",
+        "gather",
+        "ge",
+        "gt",
+        "iota",
+        "is_finite",
+        "le",
+        "lt",
+        "max",
+        "min",
+        "ne",
+        "neg",
+        "nextafter",
+        "not",
+        "optimization_barrier",
+        "or",
+        "pad",
+        "real",
+        "reduce_and",
+        "reduce_max",
+        "reduce_min",
+        "reduce_or",
+        "reshape",
+        "rev",
+        "round",
+        "scatter",
+        "select_n",
+        "sign",
+        "slice",
+        "sort",
+        "split",
+        "squeeze",
+        "stop_gradient",
+        "top_k",
+        "transpose",
+        "zeros_like",
+    }
 )
 
 
@@ -30,7 +84,7 @@ class Jitter(jaxprs.Visitor):
 
     def equation(self, eqn: Any, args: list, state: Any, path: Any) -> tuple[list, Any]:
         outs, state = self.enter(eqn, args, state, path)
-        if eqn.primitive.name in EXACT or jaxprs.programs(eqn):
+        if (eqn.primitive.name in EXACT and not _narrows(eqn)) or jaxprs.programs(eqn):
             return outs, state
         return [self.move(out) for out in outs], state
 
@@ -40,6 +94,15 @@ class Jitter(jaxprs.Visitor):
             return out
         size = self.amplitude * float(jnp.finfo(dtype).eps)
         return (out * (1 + size * hashed(out, self.seed))).astype(dtype)
+
+
+def _narrows(eqn: Any) -> bool:
+    """A conversion to a floating dtype of fewer digits rounds."""
+    if eqn.primitive.name != "convert_element_type":
+        return False
+    before, after = eqn.invars[0].aval.dtype, eqn.outvars[0].aval.dtype
+    both = jnp.issubdtype(before, jnp.floating) and jnp.issubdtype(after, jnp.floating)
+    return bool(both and jnp.finfo(after).eps > jnp.finfo(before).eps)
 
 
 def hashed(x: Any, seed: Any) -> Any:

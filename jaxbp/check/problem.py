@@ -120,7 +120,9 @@ class Flat:
             raise ValueError(f"batch_axes: one entry for each of the {len(args)} arguments was expected, got {batch_axes!r}")
         spread: list = []
         for axis, arg in zip(axes, args, strict=True):
-            here = jax.tree.map(lambda _, a=axis: -1 if a is None else a, arg) if not isinstance(axis, (dict, list, tuple)) else axis
+            here = (
+                jax.tree.map(lambda _, a=axis: -1 if a is None else a, arg) if not isinstance(axis, (dict, list, tuple)) else axis
+            )
             spread += [None if a == -1 else a for a in jax.tree.leaves(here, is_leaf=lambda a: a is None)]
         return tuple(spread[i] for i in self.dynamic)
 

@@ -41,7 +41,10 @@ def spelled(leaf: Any) -> str:
         return f"jax.random.wrap_key_data(jnp.array({np.asarray(jax.random.key_data(leaf)).tolist()}, jnp.uint32))"
     values = np.asarray(leaf)
     if values.size > SPELLED:
-        return f"...  {dtype}{list(values.shape)}, too large to print: use the array that you passed"
+        return f"...  # {dtype}{list(values.shape)}, too large to print: the array that you passed"
     if jnp.issubdtype(dtype, jnp.floating):
         values = values.astype(np.float64)
-    return f"jnp.array({values.tolist()}, jnp.{dtype})"
+    digits = {"float64": 17, "float32": 9}.get(str(dtype), 5)
+    written = np.array2string(values, separator=", ", threshold=SPELLED, max_line_width=110, floatmode="unique",
+                              formatter={"float": lambda v: f"{v:.{digits}g}"})  # fmt: skip
+    return f"jnp.array({written}, jnp.{dtype})"

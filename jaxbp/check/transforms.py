@@ -1,0 +1,99 @@
+"""The caller's own dtype and configuration, and what transformations make of a rule: jit, vmap."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxbp.check.comparing import first_line, own_eps
+from jaxbp.check.findings import Findings
+from jaxbp.check.instruments import Instruments, arrays
+from jaxbp.check.judge import EPS, MARGIN, scales
+from jaxbp.check.problem import Problem
+
+
+class OwnRuns(NamedTuple):
+    """Results in the caller's own dtype and configuration: the claim eagerly and jitted, the plain autodiff jitted."""
+
+    eager: list
+    jitted: list | None
+    plain: list | None
+
+
+def own_runs(found: Findings, problem: Problem, seeds: list, eager: list) -> OwnRuns:
+    jitted = plain = None
+    if found.rules:
+        try:
+            jitted = arrays(jax.jit(problem.claim)(problem.leaves, seeds)[0])
+        except Exception as error:
+            found.fail("jit", "jit", f"under jit it raises {type(error).__name__}: {first_line(error)}")
+        try:
+            plain = arrays(jax.jit(problem.truth)(problem.leaves, seeds)[0])
+        except Exception:
+            plain = None  # no autodiff of the primal; the step that needs it will say so
+    return OwnRuns(eager, jitted, plain)
+
+
+def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, own: OwnRuns) -> None:
+    """Jitted against eager, and the digits in the caller's own dtype against float64."""
+    if not found.rules:
+        return
+    problem = tools.problem
+    eps = own_eps(problem.leaves, problem.diff)
+    truth = tools.truth(leaves, seeds, eps / EPS)
+    sizes = scales(truth.results)
+    limits = [MARGIN * n + 64 * eps * s for n, s in zip(truth.results_noise, sizes, strict=True)]
+    differ = lambda a, b: float(np.max(np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0), initial=0.0))
+    if own.jitted is not None:
+        bad = [
+            f"{path} differs by {differ(a, b):.3g} between jit and eager"
+            for path, a, b, limit in zip(problem.paths, own.jitted, own.eager, limits, strict=True)
+            if differ(a, b) > limit
+        ]
+        if bad:
+            found.fail("jit", "jit", bad[0])
+        else:
+            found.step("jit", "pass")
+    if eps == EPS or own.plain is None or found.failed("cotangent", "tangent", "jit"):
+        return
+    wide = tools.claim(leaves, seeds).results  # found right by now; at kinks it may hold to another convention than autodiff
+    for path, e, w, p, t, limit, size in zip(
+        problem.paths, own.eager, wide, own.plain, truth.results, limits, sizes, strict=True
+    ):
+        # what a function draws at random may differ from float64; then the plain form tells how far
+        error, usual = differ(e, w), differ(p, t)
+        if error > limit and error > 4 * usual:
+            found.fail(
+                "own dtype", "dtype",
+                f"{path}: in its own dtype it loses digits: off by {error / size:.3g} of the leaf's scale, "
+                f"the plain form by {usual / size:.3g}",
+            )  # fmt: skip
+            return
+    found.step("own dtype", "pass")
+
+
+def mapped(found: Findings, tools: Instruments, leaves: tuple, seeds: list, rng: np.random.Generator) -> None:
+    """The rule mapped over two inputs against the rule at each."""
+    diff = tools.problem.diff
+    other = tuple(leaf * 0.75 if i in diff else leaf for i, leaf in enumerate(leaves))
+    axes = tuple(0 if i in diff else None for i in range(len(leaves)))
+    stacked = tuple(jnp.stack([a, b]) if i in diff else a for i, (a, b) in enumerate(zip(leaves, other, strict=True)))
+    try:
+        both = arrays(jax.jit(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, None)))(stacked, seeds))
+    except Exception as error:
+        if any(words in str(error) for words in ("vmap", "batch")):
+            found.step("vmap", "pass", f"cannot be mapped: {first_line(error)}")
+        else:
+            found.fail("vmap", "vmap", f"under vmap it raises {type(error).__name__}: {first_line(error)}")
+        return
+    for k, at in enumerate((leaves, other)):
+        alone, noise = tools.claim(at, seeds).results, tools.truth(at, seeds).results_noise
+        for path, b, a, n, scale in zip(tools.problem.paths, both, alone, noise, scales(alone), strict=True):
+            error = float(np.max(np.where(np.isfinite(a), np.abs(b[k] - a), 0.0), initial=0.0))
+            if error > max(4 * MARGIN * n, 1e-10 * scale, 1e-250):
+                found.fail("vmap", "vmap", f"{path} differs by {error:.3g} between vmap and a loop")
+                return
+    found.step("vmap", "pass")
