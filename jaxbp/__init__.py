@@ -29,8 +29,8 @@ from jaxbp.layers.pooling import avg_pool, max_pool
 from jaxbp.layers.shape import flatten, reshape
 from jaxbp.layers.softmax import log_softmax, softmax
 from jaxbp.lift import lift
-from jaxbp.training import FitResult, fit
-from jaxbp.validation import CVResult, cross_validate
+from jaxbp.training import FitResult, fit, min_max, standardize
+from jaxbp.validation import CVResult, cross_validate, kfold, stratified_kfold
 
 
 __all__ = [
@@ -62,12 +62,14 @@ __all__ = [
     "hard_tanh",
     "identity",
     "initializers",
+    "kfold",
     "layer_norm",
     "leaky_relu",
     "lift",
     "log_softmax",
     "losses",
     "max_pool",
+    "min_max",
     "mlp",
     "objective",
     "parallel",
@@ -84,6 +86,8 @@ __all__ = [
     "softmax",
     "softplus",
     "softsign",
+    "standardize",
+    "stratified_kfold",
     "tanh",
     "tied_embedding",
     "tree",

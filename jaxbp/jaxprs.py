@@ -16,9 +16,10 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 from jax.extend import source_info_util
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
@@ -195,18 +196,28 @@ def _enter_while(visitor: Visitor, eqn: JaxprEqn, args: list, state: Any, path: 
     n, m = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     cond_consts, body_consts, carry = args[:n], args[n : n + m], args[n + m :]
     proceed = lambda values, state: visitor.run(cond, [*cond_consts, *values], state, (*path, cond_label))
-    step = lambda values, state: visitor.run(body, [*body_consts, *values], state, (*path, body_label))
-    if not jax.tree.leaves(state):
-        return lax.while_loop(lambda c: proceed(c, state)[0][0], lambda c: step(c, state)[0], carry), state
+    mapped = bool(cond.out_avals[0].shape)  # `vmap` of a loop: each lane has a condition and keeps its values when done
+
+    def step(again: Any, values: list, state: Any) -> tuple:
+        new, state = visitor.run(body, [*body_consts, *values], state, (*path, body_label))
+        return ([_kept(again, n, old) for n, old in zip(new, values, strict=True)] if mapped else new), state
+
+    if not mapped and not jax.tree.leaves(state):
+        return lax.while_loop(lambda c: proceed(c, state)[0][0], lambda c: step(True, c, state)[0], carry), state
 
     def turn(c: tuple) -> tuple:  # no state leaves a condition, so the condition of the next turn is run in the body
-        values, state = step(c[1], c[2])
+        values, state = step(*c)
         (again,), state = proceed(values, state)
         return again, values, state
 
     (again,), state = proceed(carry, state)
-    _, carry, state = lax.while_loop(lambda c: c[0], turn, (again, carry, state))
+    _, carry, state = lax.while_loop(lambda c: jnp.any(c[0]) if mapped else c[0], turn, (again, carry, state))
     return carry, state
+
+
+def _kept(mask: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """`new` where the mask of leading axes holds, else `old`."""
+    return jnp.where(jnp.reshape(mask, mask.shape + (1,) * (jnp.ndim(new) - mask.ndim)), new, old)
 
 
 def _enter_scan(visitor: Visitor, eqn: JaxprEqn, args: list, state: Any, path: Path) -> tuple[list, Any]:
@@ -226,34 +237,66 @@ def _enter_scan(visitor: Visitor, eqn: JaxprEqn, args: list, state: Any, path: P
 
 def _enter_shard_map(visitor: Visitor, eqn: JaxprEqn, args: list, state: Any, path: Path) -> tuple[list, Any]:
     ((label, inner),) = programs(eqn)
-    params = eqn.params
-    axes = params.get("newly_manual_axes", params.get("manual_axes", params["mesh"].axis_names))
-    axes = tuple(name for name in params["mesh"].axis_names if name in axes)
-    checked = params.get("check_vma", True)
+    shards = Shards.of(eqn)
     leaves, tree = jax.tree.flatten(state)
 
     def run(state: list, *xs: Any) -> tuple:
-        state = [_varying(leaf, axes) for leaf in state] if checked else state
+        state = [shards.varying(leaf, shards.axes) for leaf in state]
         outs, state = visitor.run(inner, xs, jax.tree.unflatten(tree, state), (*path, label))
         return tuple(outs), [leaf[None] for leaf in jax.tree.leaves(state)]
 
     # every device carries a state of its own; the one of the first device goes on
-    in_specs = ([PartitionSpec()] * len(leaves), *params["in_specs"])
-    out_specs = (tuple(params["out_specs"]), [PartitionSpec(axes)] * len(leaves))
-    run = jax.shard_map(run, mesh=params["mesh"], in_specs=in_specs, out_specs=out_specs, axis_names=set(axes), check_vma=checked)
-    outs, states = run(leaves, *args)
-    return list(outs), jax.tree.unflatten(tree, [_first(leaf, params["mesh"]) for leaf in states])
+    in_specs = ([PartitionSpec()] * len(leaves), *eqn.params["in_specs"])
+    out_specs = (tuple(eqn.params["out_specs"]), [PartitionSpec(shards.axes)] * len(leaves))
+    outs, states = shards.map(run, in_specs, out_specs)(leaves, *args)
+    return list(outs), jax.tree.unflatten(tree, [shards.first(leaf) for leaf in states])
 
 
-def _varying(leaf: Any, axes: tuple) -> Any:
-    pcast = getattr(lax, "pcast", None)
-    return pcast(leaf, axes, to="varying") if pcast else getattr(lax, "pvary")(leaf, axes)  # noqa: B009
+class Shards(NamedTuple):
+    """What a shard_map is mapped over."""
+
+    mesh: Any
+    axes: tuple[str, ...]
+    checked: bool
+
+    @classmethod
+    def of(cls, eqn: JaxprEqn) -> Shards:
+        mesh, params = eqn.params["mesh"], eqn.params
+        axes = params.get("newly_manual_axes", params.get("manual_axes", mesh.axis_names))
+        return cls(mesh, tuple(name for name in mesh.axis_names if name in axes), params.get("check_vma", True))
+
+    def map(self, fun: Callable, in_specs: Any, out_specs: Any) -> Callable:
+        return jax.shard_map(
+            fun, mesh=self.mesh, in_specs=in_specs, out_specs=out_specs, axis_names=set(self.axes), check_vma=self.checked
+        )
+
+    def apart(self, fun: Callable, avals: Sequence, *args: Any) -> list:
+        """The list that `fun` gives on the first device when every device has the same `args`, of types `avals` inside."""
+
+        def local(*xs: Any) -> list:
+            outs = fun(*[self.varying(x, _varies(aval)) for x, aval in zip(xs, avals, strict=True)])
+            return [self.varying(out, self.axes)[None] for out in outs]
+
+        outs = self.map(local, (PartitionSpec(),) * len(args), PartitionSpec(self.axes))(*args)
+        return [self.first(out) for out in outs]
+
+    def varying(self, leaf: Any, axes: Any) -> Any:
+        """`leaf` with the type of a value that differs along the axes."""
+        axes = tuple(name for name in axes if name not in _varies(jax.typeof(leaf)))
+        if not self.checked or not axes:
+            return leaf
+        pcast = getattr(lax, "pcast", None)
+        return pcast(leaf, axes, to="varying") if pcast else getattr(lax, "pvary")(leaf, axes)  # noqa: B009
+
+    def first(self, leaf: jax.Array) -> jax.Array:
+        """Entry 0 of an axis that is sharded over the mesh."""
+        explicit = any(str(kind) == "Explicit" for kind in self.mesh.axis_types)
+        return (jax.reshard(leaf, PartitionSpec()) if explicit else leaf)[0]
 
 
-def _first(leaf: jax.Array, mesh: Any) -> jax.Array:
-    """Entry 0 of an axis that is sharded."""
-    explicit = any(str(kind) == "Explicit" for kind in mesh.axis_types)
-    return (jax.reshard(leaf, PartitionSpec()) if explicit else leaf)[0]
+def _varies(aval: Any) -> Any:
+    """The mesh axes along which a value inside shard_map differs."""
+    return getattr(aval, "vma", None) or getattr(getattr(aval, "mat", None), "varying", None) or ()
 
 
 ENTER = {"cond": _enter_cond, "while": _enter_while, "scan": _enter_scan, "shard_map": _enter_shard_map}

@@ -104,6 +104,10 @@ PLACES = {
     "vmap": (lambda f, x, w: jax.vmap(f, in_axes=(0, None))(x, w[0]), True),
     "shard_map": (in_shard_map, True),
     "nested": (lambda f, x, w: jax.jit(lambda y: lax.map(lambda a: jax.checkpoint(f)(a, w[0]), y))(x), True),
+    "vmap of while": (
+        lambda f, x, w: jax.vmap(lambda a: lax.while_loop(lambda c: c < 1.5, lambda c: c + 0.5 + f(c, w[0]) ** 2, a))(x),
+        False,
+    ),
     "closed call": (lambda f, x, w: jax.named_call(f, name="named")(x, w), True),
 }
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import jax
@@ -24,14 +24,18 @@ from jaxbp.check.checks import check_jvp, check_vjp, seed
 from jaxbp.check.problem import Flat, is_float, name_of
 from jaxbp.check.report import AuditReport, Report, RuleReport
 from jaxbp.check.reproduce import spelled
-from jaxbp.check.rules import UNKNOWN, Rule, active_operands, find_rules, hidden_rules
+from jaxbp.check.rules import UNKNOWN, Rule, active_operands, find_rules, hidden_rules, wide_operands
 
 
 NONE_FOUND = "no custom rule here; pass the loss, not its gradient or a training step"
 NOT_REACHED = "not reached: the branch or loop that holds it does not run at these arguments"
-NO_FLOATS = "none of its operands is floating, so there is nothing to differentiate"
+NO_FLOATS = "none of its operands is real and floating, so there is nothing to differentiate"
 TIED = "cannot run apart (it closes over traced values or a mesh axis), so the whole function was compared with and without rules"
 CLOSED = "it closes over a value that depends on the arguments, and JAX differentiates no rule in such a value"
+CLOSED_ERRORS = (
+    "raises CustomVJPException: Detected differentiation of a custom_vjp function with respect to a closed-over value",
+    "raises UnexpectedTracerError",
+)
 LEAKS = (jax.errors.UnexpectedTracerError, NameError)  # a closed-over tracer; an axis name outside its mesh
 RANK = {"pass": 0, "inconclusive": 1, "fail": 2}
 
@@ -84,17 +88,27 @@ class _Context:
         for rule in rules:
             self.groups.setdefault(self.identities[id(rule)], []).append(rule)
         self._active: list | None = None
+        self._wide: dict | None = None
 
     def _identity(self, rule: Rule) -> Any:
         if not rule.calls or not any(is_float(a) for a in rule.arguments()):
             return id(rule)
         return fingerprint(rule)
 
+    def number(self, rule: Rule) -> int:
+        return next(i for i, other in enumerate(self.rules) if other.eqn is rule.eqn and other.path == rule.path)
+
+    def held(self, rule: Rule, idle: Set[int]) -> Rule:
+        """`rule` with operands held, in float64 as the float64 program has them."""
+        if self._wide is None:
+            self._wide = wide_operands(self.fun, *self.args)
+        return dataclasses.replace(rule, idle=frozenset(idle), wide_calls=self._wide[self.number(rule)])
+
     def active(self, rule: Rule) -> frozenset[int]:
         """Operands through which something differentiable flows (found only when a verdict hangs on it)."""
         if self._active is None:
             self._active = active_operands(self.fun, self.args, self.argnums)
-        return self._active[next(i for i, other in enumerate(self.rules) if other.eqn is rule.eqn and other.path == rule.path)]
+        return self._active[self.number(rule)]
 
     def whole(self) -> Report:
         """The whole function with and without rules, in the arguments that are differentiated."""
@@ -121,8 +135,8 @@ def fingerprint(rule: Rule) -> Any:
         program = jaxprs.trace(lambda *values: _derivative(rule, values), *rule.arguments()).program
     except LEAKS:
         return ("tied", id(rule))
-    except Exception:  # the check will say what is wrong with it
-        return ("alone", id(rule))
+    except Exception:  # inside a mesh it may need what is around it; elsewhere the check will say what is wrong with it
+        return ("alone" if rule.shards is None else "tied", id(rule))
     if any(isinstance(constant, Tracer) for constant in _constants(program)):
         return ("tied", id(rule))
     primal = rule.eqn.params[jaxprs.INLINED[rule.eqn.primitive.name]]
@@ -200,15 +214,16 @@ def _check(rule: Rule, call: int, context: _Context) -> _Finding:
     if found.verdict != "fail" or found.report is None:
         return found
     diff = [i for i, argument in zip(rule.free, rule.arguments(call), strict=True) if is_float(argument)]
-    zero = {i for i, leaf in zip(diff, found.report.leaves, strict=False) if leaf.verdict == "fail" and _is_zero(leaf)}
-    idle = zero - context.active(rule)
+    idle = {i for i, leaf in zip(diff, found.report.leaves, strict=False) if _is_zero(leaf)}
+    idle = idle - context.active(rule) if idle else idle
     if not idle or len(idle) == len(diff):
         return found
-    again = _run(dataclasses.replace(rule, idle=frozenset(idle)), call, context)
-    if again.verdict != "pass":
+    again = _run(context.held(rule, idle), call, context)
+    if again.verdict == "fail":
         return found
     names = ", ".join(f"operand {i}" for i in sorted(idle))
-    return dataclasses.replace(again, reason=f"{again.reason}; {names} has a zero cotangent, but nothing here differentiates it")
+    text = f"the cotangent of {names} is zero, and nothing here differentiates it: held as a constant"
+    return dataclasses.replace(again, reason=f"{again.reason}; {text}")
 
 
 def _is_zero(leaf: Any) -> bool:
@@ -250,7 +265,7 @@ def _settle(findings: list[_Finding], context: _Context) -> list[_Finding]:
     except Exception as error:
         report, verdict = None, "inconclusive"
         reason = f"{TIED}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
-    if report is not None and any("closed-over value" in step.detail for step in report.steps if step.verdict == "fail"):
+    if report is not None and any(words in step.detail for step in report.steps for words in CLOSED_ERRORS):
         report, verdict, reason = None, "inconclusive", f"{CLOSED}: name the arguments that are differentiated by argnums"
     elif verdict == "fail" and any(found.verdict == "fail" for found in findings):
         verdict, reason = "inconclusive", f"{TIED}, and other rules are wrong; put those right first"

@@ -7,9 +7,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxbp import jaxprs
 from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, Measured
 from jaxbp.check.judge import judge, second_opinion
+from jaxbp.check.noise import narrows
+from jaxbp.check.problem import Problem
+from jaxbp.check.report import Hint
 
 
 def compare(
@@ -40,10 +44,27 @@ def compare(
             if verdict == "pass":
                 found.convention(step, i, opinion.note)
         right &= j.verdict != "fail"
+        if j.verdict == "fail" and not right and not found.narrow_rule:
+            found.narrow_rule = _narrow_rule(tools.problem, leaves, seeds)
+        if j.verdict == "fail" and found.narrow_rule and j.relative < 64 * float(jnp.finfo(found.narrow_rule).eps):
+            text = (
+                f"{tools.problem.paths[i]} loses digits: the rule rounds to {found.narrow_rule} on the way, the function does not"
+            )
+            found.hints.append(Hint("dtype", text))
         found.leaf(step, i, j, claimed, truth, leaves, seeds, category)
     if right:
         found.step(step, "pass")
     return right
+
+
+def _narrow_rule(problem: Problem, leaves: tuple, seeds: list) -> str:
+    """The narrowest dtype that the claim converts to in float64 and the truth does not; "" where there is none."""
+    narrow = []
+    for run in (problem.claim, problem.truth):
+        program = jaxprs.trace(lambda *xs, run=run: run(xs[: len(leaves)], list(xs[len(leaves) :])), *leaves, *seeds).program
+        narrow.append({eqn.outvars[0].aval.dtype for eqn, _ in jaxprs.equations(program) if narrows(eqn)})
+    own = sorted(narrow[0] - narrow[1], key=lambda dtype: float(jnp.finfo(dtype).eps))
+    return str(own[-1]) if own else ""
 
 
 def own_eps(leaves: Any, diff: Any) -> float:

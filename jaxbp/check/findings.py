@@ -35,6 +35,7 @@ class Findings:
         self.notes: list[str] = []
         self.ladder: dict = {}
         self.finest: dict[int, float] = {}  # the best resolution of each leaf at any input
+        self.narrow_rule = ""  # the narrower dtype that the rule rounds to where the function does not
         self.opaque = ""  # why the primal has no autodiff
         self.narrowed = ""  # why the claim runs in its own dtype only
         self.amplitude, self.floor = 1.0, 8 * EPS

@@ -29,7 +29,8 @@ def number(k: float, tolerance: float, shapes: Mapping[str, tuple[int, ...]], ba
     """k, known to within `tolerance`, under its best name. shapes: of the arrays by what they are called."""
     names = [(value, text) for value, text in SIMPLE.items() if abs(abs(k) - value) <= min(tolerance, 1e-3 * value)]
     if tolerance <= COARSE * abs(k):
-        sizes = {value: text for value, text in _of_sizes(shapes, batch) if abs(abs(k) - value) <= tolerance}
+        derived = [] if names else _derived(_sizes(shapes, batch))
+        sizes = {value: text for value, text in (*derived, *_plain(_sizes(shapes, batch))) if abs(abs(k) - value) <= tolerance}
         names += [(value, text) for value, text in sizes.items() if value != 1.0][:1]
         names += [(value, text) for value, text in CONSTANTS.items() if not names and abs(abs(k) - value) <= tolerance]
     sign = "−" if k < 0 else ""
@@ -41,24 +42,29 @@ def number(k: float, tolerance: float, shapes: Mapping[str, tuple[int, ...]], ba
     return Number(k, sign + (short if exact else f"about {abs(k):.6g}"), False, exact)
 
 
-def _of_sizes(shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> Iterator[tuple[float, str]]:
-    """Later entries are the better names: of one number the last counts."""
+def _sizes(shapes: Mapping[str, tuple[int, ...]], batch: int | None) -> dict[int, str]:
+    """What each size is the size of: the batch before an axis, an axis before a whole array."""
     found: dict[int, str] = {}
     for name, shape in shapes.items():
-        if len(shape) > 1:
-            found.setdefault(math.prod(shape), f"the number of entries of {name}")
-    for name, shape in shapes.items():
         found |= {size: f"the size of axis {axis} of {name}" for axis, size in enumerate(shape) if size not in found}
+    for name, shape in shapes.items():
+        found.setdefault(math.prod(shape), f"the number of entries of {name}")
     if batch is not None:
         found[batch] = "the batch size"
-    for n, what in found.items():
+    return {n: what for n, what in found.items() if n > 1}
+
+
+def _plain(sizes: Mapping[int, str]) -> Iterator[tuple[float, str]]:
+    for n, what in sizes.items():
+        yield from ((float(n), f"{n}, {what}"), (1.0 / n, f"1/{n}, {n} {what}"))
+
+
+def _derived(sizes: Mapping[int, str]) -> Iterator[tuple[float, str]]:
+    """Of one number the last name counts."""
+    for n, what in sizes.items():
         if n > 2:
             yield from ((n - 1.0, f"n − 1, n = {n} {what}"), (1 / (n - 1), f"1/(n − 1), n = {n} {what}"))
             yield from (((n - 1) / n, f"(n − 1)/n, n = {n} {what}"), (n / (n - 1), f"n/(n − 1), n = {n} {what}"))
             yield from ((n**0.5, f"√{n}, {n} {what}"), (n**-0.5, f"1/√{n}, {n} {what}"))
-    for n, what in found.items():
-        if n > 1:
-            yield from ((2.0 * n, f"2 × {n}, {what}"), (2.0 / n, f"2/{n}, {n} {what}"))
-    for n, what in found.items():
-        if n > 1:
-            yield from ((float(n), f"{n}, {what}"), (1.0 / n, f"1/{n}, {n} {what}"))
+    for n, what in sizes.items():
+        yield from ((2.0 * n, f"2 × {n}, {what}"), (2.0 / n, f"2/{n}, {n} {what}"))

@@ -23,20 +23,20 @@ def decay(case: Case) -> Hint | None:
         return None
     bars = [float(g.reshape(-1)[0]) for g in case.context.out_bar if g.size == 1 and np.any(g)]
     for bar in bars:
-        k = _decay_rate(case, value * bar)
+        k = _decay_rate(case, value, value * bar)
         if k is not None and k.short:
             return _decay(case, k.text if bar == 1.0 else f"{k.text} × the output's cotangent")
-    k = _decay_rate(case, value)
+    k = _decay_rate(case, value, value)
     if k is None or not (k.short or bars or not case.context.out_bar):
         return None
     return _decay(case, k.text)
 
 
-def _decay_rate(case: Case, q: np.ndarray) -> Number | None:
+def _decay_rate(case: Case, value: np.ndarray, q: np.ndarray) -> Number | None:
     if case.true.size > 1:
         return case.multiple_of(q)
     rate, noise = case.error.item() / q.item(), 3 * case.context.tolerance * case.scale
-    chance = any(abs(a.item() - float(f"{a.item():.3g}")) <= 1e-6 * abs(a.item()) for a in (case.value, case.true))
+    chance = any(abs(a.item() - float(f"{a.item():.3g}")) <= 1e-6 * abs(a.item()) for a in (value, case.true))
     if chance or not abs(float(f"{rate:.2g}") - rate) * abs(q.item()) <= noise <= 1e-6 * abs(case.error.item()):
         return None
     return case.coefficient(case.error, q)

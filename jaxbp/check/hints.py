@@ -214,14 +214,14 @@ def _constant_text(case: Case, axes: tuple[int, ...]) -> str:
 
 
 def _subset(case: Case) -> Hint | None:
-    """Right in some entries that could have shown the error. Where most are wrong, something must set those apart."""
+    """Right in some entries that could have shown the error. Where three in four are wrong, something must set those apart."""
     right = case.right()
     wrong, count = np.count_nonzero(case.wrong), np.count_nonzero(right)
     if count < max(1, 0.1 * (wrong + count)):
         return None
     where, telling = region(case.leaf, case.wrong, right, case.true, case.context)
     inside, exact = _inside(case)
-    if wrong > count and not (exact or telling):
+    if wrong > 3 * count and not (exact or telling):
         return None
     return Hint("subset", f"right but for {wrong} of {case.wrong.size} entries{f', {where}' if where else ''}{inside}")
 

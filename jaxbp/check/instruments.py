@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,7 @@ from jaxbp import jaxprs
 from jaxbp.check import ladder
 from jaxbp.check.noise import Jitter
 from jaxbp.check.problem import Problem, widened
+from jaxbp.check.programs import Program
 
 
 REPEATS = 6
@@ -31,9 +33,10 @@ class Instruments:
 
     def __init__(self, problem: Problem):
         self.problem = problem
-        self._claim = jax.jit(problem.claim)
-        self._truth = jax.jit(self._lanes, static_argnames="own")
-        self._phis = jax.jit(ladder.make(problem.primal, problem.merge, problem.diff))
+        self._claim = Program(problem.claim)
+        self._truth = Program(functools.partial(self._lanes, own=False))
+        self._own = Program(functools.partial(self._lanes, own=True))
+        self._phis = Program(ladder.make(problem.primal, problem.merge, problem.diff))
 
     def claim(self, leaves: Any, seeds: Any) -> Measured:
         results, outs = self._claim(leaves, seeds)
@@ -46,10 +49,10 @@ class Instruments:
 
     def claim_noise(self, leaves: Any, seeds: Any) -> list:
         """The same of the claim, moving float64 values alone: digits that a rule loses through a narrower dtype are its error."""
-        results, _ = self._truth(leaves, seeds, 1.0, own=True)
+        results, _ = self._own(leaves, seeds, 1.0)
         return spread(results)
 
-    def _lanes(self, leaves: Any, seeds: Any, amplitude: Any, own: bool = False) -> Any:
+    def _lanes(self, leaves: Any, seeds: Any, amplitude: Any, *, own: bool) -> Any:
         run = self.problem.claim if own else self.problem.truth
         leaf_count = len(leaves)
         program = jaxprs.trace(lambda *xs: run(xs[:leaf_count], list(xs[leaf_count:])), *leaves, *seeds)
@@ -65,7 +68,7 @@ class Instruments:
 
     def slope(self, leaves: Any, bars: Any, direction: Any, noise: float) -> ladder.Slope:
         """The directional derivative of <bars, f> along `direction` (one array for each differentiated leaf)."""
-        phi = np.asarray(self._phis(leaves, [jnp.asarray(b) for b in bars], [jnp.asarray(v) for v in direction]))
+        phi = np.asarray(self._phis(leaves, list(bars), list(direction)))
         return ladder.slope(phi, noise)
 
 

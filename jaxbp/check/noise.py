@@ -84,7 +84,7 @@ class Jitter(jaxprs.Visitor):
 
     def equation(self, eqn: Any, args: list, state: Any, path: Any) -> tuple[list, Any]:
         outs, state = self.enter(eqn, args, state, path)
-        if (eqn.primitive.name in EXACT and not _narrows(eqn)) or jaxprs.programs(eqn):
+        if (eqn.primitive.name in EXACT and not narrows(eqn)) or jaxprs.programs(eqn):
             return outs, state
         return [self.move(out) for out in outs], state
 
@@ -96,7 +96,7 @@ class Jitter(jaxprs.Visitor):
         return (out * (1 + size * hashed(out, self.seed))).astype(dtype)
 
 
-def _narrows(eqn: Any) -> bool:
+def narrows(eqn: Any) -> bool:
     """A conversion to a floating dtype of fewer digits rounds."""
     if eqn.primitive.name != "convert_element_type":
         return False

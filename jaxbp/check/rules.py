@@ -33,7 +33,7 @@ class Rule:
 
     name, kind, defined_at, called_at, path: as in `RuleReport`. written_at: where the derivative itself is written.
     eqn, wide: its equation, and that of the float64 trace (None where there is none; `note` says why).
-    idle: operands that are held as they are.
+    idle: operands that are held as they are. shards: the shard_map around it.
     calls: the operands of the first and, if there is another, the last call, in time. count: how often it ran; 0: not reached.
     wide_calls: the same of the float64 program, where constants of the rule have all their digits.
     """
@@ -51,6 +51,7 @@ class Rule:
     count: int = 0
     note: str = ""
     idle: frozenset[int] = frozenset()
+    shards: jaxprs.Shards | None = None
 
     @property
     def free(self) -> tuple[int, ...]:
@@ -83,7 +84,11 @@ def _apply(rule: Rule, call: int, run: Callable, *arguments: Any) -> list:
     operands = list(held[call])
     for i, argument in zip(rule.free, arguments, strict=True):
         operands[i] = argument
-    outs = run(eqn, [_as(value, atom) for value, atom in zip(operands, eqn.invars, strict=True)])
+    operands = [_as(value, atom) for value, atom in zip(operands, eqn.invars, strict=True)]
+    if rule.shards is None:
+        outs = run(eqn, operands)
+    else:
+        outs = rule.shards.apart(lambda *xs: run(eqn, list(xs)), [atom.aval for atom in eqn.invars], *operands)
     return [out.astype(jnp.float64) if wide and is_float(out) else out for out in outs]
 
 
@@ -124,6 +129,7 @@ class _Place(NamedTuple):
     path: jaxprs.Path
     eqn: JaxprEqn
     called_at: str
+    shards: jaxprs.Shards | None
 
     @property
     def key(self) -> tuple:
@@ -132,13 +138,14 @@ class _Place(NamedTuple):
 
 def _places(program: Any) -> list[_Place]:
     found: dict[tuple, _Place] = {}
-    lines: dict[jaxprs.Path, str] = {(): UNKNOWN}
+    around: dict[jaxprs.Path, tuple] = {(): (UNKNOWN, None)}  # what is known of the programs on the way
     for eqn, path in jaxprs.equations(program):
-        line = jaxprs.place(eqn) or lines[path]
-        for label, _ in jaxprs.programs(eqn):
-            lines[*path, label] = line
+        line, shards = around[path]
+        line = jaxprs.place(eqn) or line
+        inner = jaxprs.Shards.of(eqn) if eqn.primitive.name == "shard_map" else shards
+        around |= {(*path, label): (line, inner) for label, _ in jaxprs.programs(eqn)}
         if eqn.primitive.name in jaxprs.CUSTOM_RULES and jaxprs.programs(eqn):
-            place = _Place(path, eqn, line)
+            place = _Place(path, eqn, line, shards)
             found[place.key] = place
     return list(found.values())
 
@@ -146,7 +153,9 @@ def _places(program: Any) -> list[_Place]:
 def _describe(place: _Place) -> Rule:
     name, where = jaxprs.definition(place.eqn)
     kind = "custom_vjp" if place.eqn.primitive.name in jaxprs.CUSTOM_VJP else "custom_jvp"
-    return Rule(name or kind, kind, where or UNKNOWN, _written_at(place.eqn), place.called_at, place.path, place.eqn)
+    return Rule(
+        name or kind, kind, where or UNKNOWN, _written_at(place.eqn), place.called_at, place.path, place.eqn, shards=place.shards
+    )
 
 
 def _written_at(eqn: JaxprEqn) -> str:
@@ -159,7 +168,7 @@ def _written_at(eqn: JaxprEqn) -> str:
     return UNKNOWN
 
 
-def _widen(flat: Flat, places: list[_Place]) -> tuple[list, list, str]:
+def _widen(flat: Flat, places: list[_Place], every: bool = False) -> tuple[list, list, str]:
     """(the equation of a float64 trace for each place or None, its operands there, why there is none at all)."""
     nothing = [()] * len(places)
     if all(jnp.result_type(leaf) == jnp.float64 for leaf in flat.leaves if is_float(leaf)):
@@ -176,7 +185,7 @@ def _widen(flat: Flat, places: list[_Place]) -> tuple[list, list, str]:
             queues.setdefault(_key(place), []).append(place)
         waiting = [queues.get(_key(place)) for place in places]
         twins = [queue.pop(0) if queue else None for queue in waiting]
-        held = [twin for twin in twins if twin is not None and twin.eqn.params.get("num_consts", 0)]
+        held = [twin for twin in twins if twin is not None and (every or twin.eqn.params.get("num_consts", 0))]
         recorded = iter(_record(program, held, leaves))
         calls = [next(recorded)[1] if twin in held else () for twin in twins]
     return [twin and twin.eqn for twin in twins], calls, ""
@@ -248,6 +257,13 @@ def active_operands(fun: Callable, args: tuple, argnums: Any = None) -> list[fro
     except Exception:  # no forward derivative (a callback): everything may change
         return [frozenset(range(len(place.eqn.invars))) for place in places]
     return [frozenset(i for i, dot in enumerate(dots) if bool(jnp.any(dot != 0))) for dots in tangents]
+
+
+def wide_operands(fun: Callable, *args: Any) -> dict[int, tuple]:
+    """What `Rule.wide_calls` is, for every rule by its number: constants that `vmap` made operands have all their digits here."""
+    flat = Flat(fun, args)
+    _, calls, _ = _widen(flat, _places(_program(flat, flat.leaves)), every=True)
+    return dict(enumerate(calls))
 
 
 def hidden_rules(fun: Callable, *args: Any) -> list[dict]:

@@ -13,6 +13,7 @@ from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, arrays
 from jaxbp.check.judge import EPS, MARGIN, scales
 from jaxbp.check.problem import Problem
+from jaxbp.check.programs import Program
 
 
 class OwnRuns(NamedTuple):
@@ -27,11 +28,11 @@ def own_runs(found: Findings, problem: Problem, seeds: list, eager: list) -> Own
     jitted = plain = None
     if found.rules:
         try:
-            jitted = arrays(jax.jit(problem.claim)(problem.leaves, seeds)[0])
+            jitted = arrays(Program(problem.claim)(problem.leaves, seeds)[0])
         except Exception as error:
             found.fail("jit", "jit", f"under jit it raises {type(error).__name__}: {first_line(error)}")
         try:
-            plain = arrays(jax.jit(problem.truth)(problem.leaves, seeds)[0])
+            plain = arrays(Program(problem.truth)(problem.leaves, seeds)[0])
         except Exception:
             plain = None  # no autodiff of the primal; the step that needs it will say so
     return OwnRuns(eager, jitted, plain)
@@ -82,7 +83,7 @@ def mapped(found: Findings, tools: Instruments, leaves: tuple, seeds: list, rng:
     axes = tuple(0 if i in diff else None for i in range(len(leaves)))
     stacked = tuple(jnp.stack([a, b]) if i in diff else a for i, (a, b) in enumerate(zip(leaves, other, strict=True)))
     try:
-        both = arrays(jax.jit(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, None)))(stacked, seeds))
+        both = arrays(Program(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, None)))(stacked, seeds))
     except Exception as error:
         if any(words in str(error) for words in ("vmap", "batch")):
             found.step("vmap", "pass", f"cannot be mapped: {first_line(error)}")

@@ -1,0 +1,49 @@
+"""Compiled programs, found again by what they say.
+
+A check traces the user's function anew every time, so a rule that was registered again is never judged by its old self; but
+where the traced program is the same to the letter, its compilation is reused.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+KEPT = 64
+_compiled: collections.OrderedDict[str, Any] = collections.OrderedDict()
+
+
+class Program:
+    """`fun` compiled once for each set of shapes and dtypes."""
+
+    def __init__(self, fun: Callable):
+        self._jitted = jax.jit(fun)
+        self._by_shape: dict[Any, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        args = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf), args)
+        leaves, tree = jax.tree.flatten(args)
+        shapes = (tree, tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves))
+        if shapes not in self._by_shape:
+            self._by_shape[shapes] = compiled(self._jitted.lower(*args))
+        return self._by_shape[shapes](*args)
+
+
+def compiled(lowered: Any) -> Any:
+    """The executable of a lowered program; the last `KEPT` are remembered."""
+    text = lowered.as_text()
+    if "callback" in text:  # the text names a Python function by an address that may be used again
+        return lowered.compile()
+    key = hashlib.sha256(text.encode()).hexdigest()
+    if key not in _compiled:
+        _compiled[key] = lowered.compile()
+        if len(_compiled) > KEPT:
+            _compiled.popitem(last=False)
+    _compiled.move_to_end(key)
+    return _compiled[key]
