@@ -6,13 +6,16 @@ READY  := $(VENV)/.ready
 PINNED := $(VENV)/.pinned
 EXTRAS := dev
 
-.PHONY: run test check format lock clean
+.PHONY: run test test-slow check format lock clean
 
 run: $(READY)  ## the main job; ARGS="--epochs 5" passes options on
 	$(VENV)/bin/python -m experiments digits $(ARGS)
 
 test: $(READY)  ## all tests; ARGS="-k dense" passes options on
 	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-slow: $(READY)  ## the studies that take minutes
+	$(VENV)/bin/python -m pytest -n 2 -m slow $(ARGS)
 
 check: $(READY)  ## style, format and types
 	$(VENV)/bin/ruff check

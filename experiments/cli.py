@@ -16,7 +16,7 @@ def main(args: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if args is None else args)
     name = next(name for name, kind in EXPERIMENTS.items() if type(options) is kind)
     try:
-        return importlib.import_module(f"experiments.{name}").run(options)
+        return importlib.import_module(f"experiments.{name.replace('-', '_')}").run(options)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -89,7 +89,19 @@ class Mnist(Options):
         _require(self.train_size is None or self.train_size > 0, "--train-size", "1 or more", self.train_size)
 
 
-EXPERIMENTS = {"digits": Digits, "mnist": Mnist}
+@dataclasses.dataclass(frozen=True)
+class AuditEcosystem:
+    """Audit the custom rules of JAX, Optax and, where installed, Flax and Equinox with the gradient checker."""
+
+    sources: tuple[str, ...] = ("jax", "optax", "flax", "equinox")
+    """Whose rules: any of jax, optax, flax, equinox."""
+    only: str = ""
+    """Only functions whose name holds this."""
+    seed: int = 0
+    """Seed of the random cotangents."""
+
+
+EXPERIMENTS = {"digits": Digits, "mnist": Mnist, "audit-ecosystem": AuditEcosystem}
 
 
 def _require(holds: bool, option: str, expected: str, got: object) -> None:

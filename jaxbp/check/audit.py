@@ -210,7 +210,7 @@ def _same(a: tuple, b: tuple) -> bool:
 
 def _check(rule: Rule, call: int, context: _Context) -> _Finding:
     """One rule at one recorded call. A zero cotangent of an operand that nothing differentiates is no mistake."""
-    found = _run(rule, call, context)
+    found = _judge(rule, call, context)
     if found.verdict != "fail" or found.report is None:
         return found
     diff = [i for i, argument in zip(rule.free, rule.arguments(call), strict=True) if is_float(argument)]
@@ -218,12 +218,21 @@ def _check(rule: Rule, call: int, context: _Context) -> _Finding:
     idle = idle - context.active(rule) if idle else idle
     if not idle or len(idle) == len(diff):
         return found
-    again = _run(context.held(rule, idle), call, context)
+    again = _judge(context.held(rule, idle), call, context)
     if again.verdict == "fail":
         return found
     names = ", ".join(f"operand {i}" for i in sorted(idle))
     text = f"the cotangent of {names} is zero, and nothing here differentiates it: held as a constant"
     return dataclasses.replace(again, reason=f"{again.reason}; {text}")
+
+
+def _judge(rule: Rule, call: int, context: _Context) -> _Finding:
+    """In float64; where constants have fewer digits, what is wrong there must be wrong in the given dtype too."""
+    found = _run(rule, call, context)
+    if found.verdict != "fail" or not rule.narrow:
+        return found
+    note = "checked in the given dtype: the float64 program holds constants of fewer digits"
+    return _run(dataclasses.replace(rule, wide=None, note=note), call, context)
 
 
 def _is_zero(leaf: Any) -> bool:

@@ -59,6 +59,12 @@ class Rule:
         own = [i for i in range(self.eqn.params.get("num_consts", 0), len(self.eqn.invars)) if i not in self.idle]
         return tuple(i for i in own if not isinstance(self.eqn.invars[i], Literal)) or tuple(own)
 
+    @property
+    def narrow(self) -> bool:
+        """Whether constants of the rule have fewer digits than float64 in the float64 program, so that no more can be told."""
+        held = [atom for i, atom in enumerate(self.wide.invars) if i not in self.free] if self.wide is not None else []
+        return any(is_float(atom.aval) and atom.aval.dtype != jnp.float64 for atom in held if not isinstance(atom, Literal))
+
     def arguments(self, call: int = 0) -> tuple:
         return tuple(self.calls[call][i] for i in self.free)
 
@@ -109,6 +115,8 @@ def find_rules(fun: Callable, *args: Any) -> list[Rule]:
     program = _program(flat, flat.leaves)
     places = _places(program)
     calls = _record(program, places, flat.leaves)
+    # JAX gives a NumPy constant one dtype for as long as a program that holds it lives: this one must go before float64 comes
+    del program
     twins, wide_calls, note = _widen(flat, places)
     rules = []
     for place, (count, operands), twin, wide_operands in zip(places, calls, twins, wide_calls, strict=True):

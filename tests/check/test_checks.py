@@ -41,12 +41,16 @@ def right(x, y, g):
     return g * jnp.cos(x) * y, g * jnp.sin(x)
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.checkpoint, lambda f: lambda x, y: jax.lax.cond(x[0, 0] < 9, f, f, x, y)])
+@pytest.mark.parametrize(
+    "wrap", [lambda f: f, jax.jit, jax.checkpoint, lambda f: lambda x, y: jax.lax.cond(x[0, 0] < 9, f, f, x, y)]
+)
 def test_a_right_rule_passes_wherever_it_hides(wrap):
     report = check_vjp(wrap(rule(sine, right)), X, Y, name="sine")
     assert report.ok, str(report)
     assert all(leaf.resolution < 1e-12 for leaf in report.leaves)
-    assert {"structure", "primal", "cotangent", "linearity", "jit", "vmap", "ladder", "battery: zeros"} <= {s.name for s in report.steps}
+    assert {"structure", "primal", "cotangent", "linearity", "jit", "vmap", "ladder", "battery: zeros"} <= {
+        s.name for s in report.steps
+    }
 
 
 MISTAKES = {

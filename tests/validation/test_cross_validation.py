@@ -46,10 +46,11 @@ def assert_close(got, want, tolerance=1e-12):
 
 
 DROPPED = bp.serial(bp.dropout(0.3), bp.dense(3))
-PARAMS = NET.init(jax.random.key(9), jax.ShapeDtypeStruct((4,), X.dtype))[0]
+SMALL = bp.dense(3)  # compiles faster, for what does not depend on depth
+PARAMS = SMALL.init(jax.random.key(9), jax.ShapeDtypeStruct((4,), X.dtype))[0]
 
 ALIKE = {
-    "initial params from the key, chunks": {"chunk": 3, "params": None},
+    "a deep net, its params from the key, chunks": {"net": NET, "chunk": 3, "params": None},
     "a whole batch of padding, adam counts": {"batch_size": 17, "optimizer": ADAM},  # one step for 17 rows, two for 18
     "full batch, scaled, weighted, not stratified": {
         "batch_size": None, "scale": standardize(), "sample_weight": WEIGHT, "stratified": False,
@@ -66,7 +67,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("change", ALIKE.values(), ids=ALIKE)
 def test_each_fold_is_the_fold_trained_alone(change):
-    options = {"net": NET, "optimizer": MOMENTUM, "epochs": 4, "batch_size": 5, "params": PARAMS} | change
+    options = {"net": SMALL, "optimizer": MOMENTUM, "epochs": 4, "batch_size": 5, "params": PARAMS} | change
     net, optimizer, weight = options.pop("net"), options.pop("optimizer"), options.pop("sample_weight", None)
     result = cross_validate(net, LOSS, optimizer, X, LABELS, folds=5, key=KEY, sample_weight=weight, **options)
     options.pop("stratified", None)
@@ -162,14 +163,11 @@ GROUPS = np.arange(N) // 4
 @pytest.mark.parametrize(
     "splitter",
     [
-        model_selection.KFold(4),
         model_selection.StratifiedKFold(3, shuffle=True, random_state=0),
         model_selection.GroupKFold(3),
         model_selection.LeaveOneOut(),
-        model_selection.PredefinedSplit(np.arange(N) % 4),
         model_selection.TimeSeriesSplit(3),
         model_selection.RepeatedStratifiedKFold(n_splits=2, n_repeats=2, random_state=0),
-        model_selection.ShuffleSplit(3, random_state=0),
     ],
     ids=lambda splitter: type(splitter).__name__,
 )

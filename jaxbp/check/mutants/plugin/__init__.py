@@ -1,0 +1,1 @@
+"""The folder of the pytest plugin that mutates rules; on the path of the child processes alone."""
