@@ -61,8 +61,11 @@ def benchmark(options: argparse.Namespace) -> int:
 
 
 def progress(record: Any, done: int) -> None:
+    """A line that is overwritten in a terminal; elsewhere a line now and then."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{done} {record.dtype} {record.entry}"[:120], end="\r", file=sys.stderr, flush=True)
+    elif done % 100 == 0:
+        print(f"{done} checks, {record.dtype}, {record.entry}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
