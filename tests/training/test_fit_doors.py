@@ -74,7 +74,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "words"), REFUSED, ids=lambda value: str(value)[:40] if isinstance(value, dict) else ""
+    ("change", "error", "words"), REFUSED, ids=lambda value: "+".join(value) if isinstance(value, dict) else ""
 )
 def test_refused_before_anything_is_compiled(change, error, words, monkeypatch):
     monkeypatch.setattr(engine, "run", lambda job: pytest.fail("compiled"))
