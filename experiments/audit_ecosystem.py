@@ -76,7 +76,12 @@ def jax_cases() -> Iterator[Case]:
     yield Case("jax.scipy.linalg.expm", jax.scipy.linalg.expm, (A,))
     yield Case("jax.image.resize", functools.partial(jax.image.resize, shape=(5, 4), method="cubic"), (A,))
     yield Case("jax.lax.associative_scan of logaddexp", functools.partial(lax.associative_scan, jnp.logaddexp), (X,))
-    yield Case("jax.experimental.ode.odeint", ode, (np.float32(0.7), np.float32(1.3)))
+    yield Case(
+        "jax.experimental.ode.odeint",
+        ode,
+        (np.float32(0.7), np.float32(1.3)),
+        "its adjoint is a solve of its own, right to its tolerance",
+    )
     yield Case("scan over relu and logaddexp", scanned, (X, P))
     yield Case("remat, vmap and cond around rules", placed, (A, np.float32(0.4)))
 
@@ -195,7 +200,8 @@ def equinox_cases() -> Iterator[Case]:
     loop = functools.partial(eqx.internal.while_loop, kind="checkpointed", checkpoints=3, max_steps=8)
     counted = lambda x: loop(lambda c: c[0] < 5, lambda c: (c[0] + 1, jnp.sin(c[1]) + jax.nn.relu(c[1])), (0, x))[1]
     yield Case("equinox.internal.while_loop, checkpointed", counted, (P,))
-    yield Case("equinox.internal.nextafter", eqx.internal.nextafter, (X, X + 1))
+    yield Case("equinox.internal.nextafter", lambda x: eqx.internal.nextafter(x), (X,))
+    yield Case("equinox.internal.prevbefore", lambda x: eqx.internal.prevbefore(x), (X,))
 
 
 SOURCES = {"jax": jax_cases, "optax": optax_cases, "flax": flax_cases, "equinox": equinox_cases}

@@ -37,6 +37,7 @@ CLOSED_ERRORS = (
     "raises UnexpectedTracerError",
 )
 LEAKS = (jax.errors.UnexpectedTracerError, NameError)  # a closed-over tracer; an axis name outside its mesh
+BY_DIFFERENCES = {"ladder", "linearity"}  # steps that need float64 where the primal has no autodiff
 RANK = {"pass": 0, "inconclusive": 1, "fail": 2}
 
 
@@ -251,7 +252,15 @@ def _run(rule: Rule, call: int, context: _Context) -> _Finding:
         return _Finding("inconclusive", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
     report = dataclasses.replace(report, reproduction=_reproduction(rule, context))
     where = "" if len(rule.calls) < 2 else f"at call {1 if call == 0 else rule.count} of {rule.count}: "
-    return _Finding(report.verdict, f"{where}{report.reason}{'; ' + rule.note if rule.note else ''}", report)
+    verdict, reason = report.verdict, report.reason
+    if (
+        verdict == "fail"
+        and rule.wide is None
+        and {step.name for step in report.steps if step.verdict == "fail"} <= BY_DIFFERENCES
+    ):
+        verdict, reason = "inconclusive", f"central differences in the given dtype cannot tell ({reason})"
+        report = dataclasses.replace(report, verdict=verdict, reason=reason)
+    return _Finding(verdict, f"{where}{reason}{'; ' + rule.note if rule.note else ''}", report)
 
 
 def _transposes(rule: Rule) -> bool:

@@ -63,7 +63,8 @@ class Rule:
     def narrow(self) -> bool:
         """Whether constants of the rule have fewer digits than float64 in the float64 program, so that no more can be told."""
         held = [atom for i, atom in enumerate(self.wide.invars) if i not in self.free] if self.wide is not None else []
-        return any(is_float(atom.aval) and atom.aval.dtype != jnp.float64 for atom in held if not isinstance(atom, Literal))
+        dtypes = [getattr(atom.aval, "dtype", None) for atom in held if not isinstance(atom, Literal)]
+        return any(jnp.issubdtype(dtype, jnp.floating) and dtype != np.float64 for dtype in dtypes if dtype is not None)
 
     def arguments(self, call: int = 0) -> tuple:
         return tuple(self.calls[call][i] for i in self.free)

@@ -357,7 +357,8 @@ COEFFICIENTS = np.array([0.1, 0.2, 0.3])
 
 @jax.custom_jvp
 def polynomial(x):
-    return jnp.sum(x[:, None] ** jnp.arange(3) * jnp.expand_dims(COEFFICIENTS, 0), axis=1)
+    powers = jnp.stack([jnp.ones_like(x), x, x * x], axis=1)
+    return jnp.sum(powers * jnp.expand_dims(COEFFICIENTS, 0), axis=1)
 
 
 polynomial.defjvp(lambda primals, tangents: (polynomial(*primals), tangents[0] * (0.2 + 0.6 * primals[0])))

@@ -179,7 +179,7 @@ def test_mnist_on_the_real_images(tmp_path, data_dir):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "{digits,mnist}"),
+        ([], "{digits,mnist,audit-ecosystem}"),
         (["digts"], "digits, mnist"),
         (["digits", "--epoch", "3"], "--epochs"),
         (["digits", "--epochs", "many"], "--epochs"),
@@ -224,5 +224,6 @@ def test_help(args, capsys):
         cli.main(args)
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    for expected in ["--epochs", "--gradient", "--out DIR"] if len(args) > 1 else list(config.EXPERIMENTS):
+    own = {"audit-ecosystem": ["--sources"]}.get(args[0], ["--epochs", "--gradient", "--out DIR"])
+    for expected in own if len(args) > 1 else list(config.EXPERIMENTS):
         assert expected in shown
