@@ -1,7 +1,7 @@
 """Audit the custom rules that JAX, Optax and, where installed, Flax and Equinox ship: how many are right, and what is not.
 
-Every entry is a function and arguments inside its domain, away from points where it has no derivative. A few rules are no
-derivatives on purpose (a gradient that is scaled or reversed); they are marked, and must be found wrong.
+Every entry is a function and arguments inside its domain, away from points where it has no derivative. Rules that are known
+to be no derivative, on purpose (a gradient that is scaled) or by a loss of digits, are marked, and must be found wrong.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jaxbp.check.audit import audit
 
 
 class Case(NamedTuple):
-    """A function and arguments to audit it at. `on_purpose` says why its rule is no derivative, where that is meant."""
+    """A function and arguments to audit it at. `known` says why a rule in it is no derivative, where that is known."""
 
     name: str
     fun: Callable
     args: tuple
-    on_purpose: str = ""
+    known: str = ""
 
 
 X = np.array([-1.7, -0.6, 0.25, 0.9, 2.3, 7.5], np.float32)  # on the whole line
@@ -46,7 +46,7 @@ def jax_cases() -> Iterator[Case]:
     """Rules of jax.nn, jax.lax, jax.numpy, jax.scipy and jax.experimental."""
     nn, special = jax.nn, jax.scipy.special
     unary = "relu relu6 silu gelu elu celu selu softplus sparse_plus sparse_sigmoid soft_sign sigmoid log_sigmoid hard_sigmoid"
-    unary += " hard_silu hard_tanh leaky_relu squareplus mish tanh softmax log_softmax logsumexp standardize glu squareplus"
+    unary += " hard_silu hard_tanh leaky_relu squareplus mish tanh softmax log_softmax logsumexp standardize glu"
     yield from (Case(f"jax.nn.{name}", getattr(nn, name), (X,)) for name in unary.split() if hasattr(nn, name))
     yield Case("jax.nn.log1mexp", nn.log1mexp, (P,))
     yield Case(
@@ -76,12 +76,7 @@ def jax_cases() -> Iterator[Case]:
     yield Case("jax.scipy.linalg.expm", jax.scipy.linalg.expm, (A,))
     yield Case("jax.image.resize", functools.partial(jax.image.resize, shape=(5, 4), method="cubic"), (A,))
     yield Case("jax.lax.associative_scan of logaddexp", functools.partial(lax.associative_scan, jnp.logaddexp), (X,))
-    yield Case(
-        "jax.experimental.ode.odeint",
-        ode,
-        (np.float32(0.7), np.float32(1.3)),
-        "its adjoint is a solve of its own, right to its tolerance",
-    )
+    yield Case("jax.experimental.ode.odeint", ode, (np.float32(0.7), np.float32(1.3)))
     yield Case("scan over relu and logaddexp", scanned, (X, P))
     yield Case("remat, vmap and cond around rules", placed, (A, np.float32(0.4)))
 
@@ -148,7 +143,7 @@ def optax_cases() -> Iterator[Case]:
     for name in ("multiclass_hinge_loss", "multiclass_perceptron_loss", "multiclass_logistic_loss", "multiclass_sparsemax_loss"):
         if hasattr(losses, name):
             yield Case(f"optax.{name}", getattr(losses, name), (logits, LABELS))
-    yield Case("optax.ctc_loss", losses.ctc_loss, ctc())
+    yield Case("optax.ctc_loss", losses.ctc_loss, ctc(), "at -1e5 in float32 logaddexp's rule gives .4989 for .5")
     for name in ("ranking_softmax_loss", "smooth_labels"):
         yield Case(f"optax.{name}", getattr(losses, name), (logits, positive) if "rank" in name else (probs, 0.1))
     yield Case("optax.projection_simplex", projections.projection_simplex, (A[0] / 4,))
@@ -212,9 +207,7 @@ def run(options: AuditEcosystem) -> int:
     unknown = set(options.sources) - SOURCES.keys()
     if unknown:
         raise UsageError(f"--sources: expected any of {', '.join(SOURCES)}, got {', '.join(sorted(unknown))}")
-    table = Table(
-        "source", "functions", "without rules", "rules", "different", "pass", "FAIL", "of these on purpose", "inconclusive"
-    )
+    table = Table("source", "functions", "without rules", "rules", "different", "pass", "FAIL", "of these known", "inconclusive")
     unexpected = 0
     for source in options.sources:
         if not _installed(source):
@@ -222,8 +215,8 @@ def run(options: AuditEcosystem) -> int:
             continue
         cases = [case for case in SOURCES[source]() if options.only in case.name]
         counts = sum((_audit(case, options.seed) for case in cases), Counter())
-        unexpected += counts["fail"] - counts["on purpose"] + counts["missed"]
-        columns = ("without", "rules", "different", "pass", "fail", "on purpose", "inconclusive")
+        unexpected += counts["fail"] - counts["known"] + counts["missed"]
+        columns = ("without", "rules", "different", "pass", "fail", "known", "inconclusive")
         table.add_row(source, str(len(cases)), *(str(counts[name]) for name in columns))
     Console().print(table)
     return 1 if unexpected else 0
@@ -253,13 +246,13 @@ def _audit(case: Case, seed: int) -> Counter:
         if rule.verdict == "pass" or (rule.name, rule.verdict, rule.reason) in shown:
             continue
         shown.add((rule.name, rule.verdict, rule.reason))
-        why = f" (on purpose: {case.on_purpose})" if case.on_purpose else ""
+        why = f" (known: {case.known})" if case.known else ""
         print(f"  {rule.verdict} {rule.name} at {rule.called_at}: {rule.reason}{why}")
         if rule.verdict == "fail" and rule.report is not None and (rule.name, id(rule.report)) not in shown:
             shown.add((rule.name, id(rule.report)))
             print(rule.report)
     verdicts = Counter(rule.verdict for rule in found.rules)
-    wrong = verdicts["fail"] if case.on_purpose else 0
+    wrong = verdicts["fail"] if case.known else 0
     different = len({(rule.name, rule.defined_at) for rule in found.rules})
-    counts = {"rules": len(found.rules), "different": different, **verdicts, "on purpose": wrong}
-    return Counter({**counts, "without": int(not found.rules), "missed": int(bool(case.on_purpose) and not wrong)})
+    counts = {"rules": len(found.rules), "different": different, **verdicts, "known": wrong}
+    return Counter({**counts, "without": int(not found.rules), "missed": int(bool(case.known) and not wrong)})

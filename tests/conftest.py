@@ -11,6 +11,37 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+# what these hold to the last digit, or in bytes, has to hold of the programs that users run
+OPTIMISED = {
+    "test_ops",
+    "test_activations",
+    "test_softmax",
+    "test_losses",
+    "test_cross_entropy",
+    "test_margins",
+    "test_probabilities",
+}
+OPTIMISED |= {
+    "test_probabilities",
+    "test_normalization",
+    "test_outer",
+    "test_conv",
+    "test_rows",
+    "test_fit",
+    "test_cross_validation",
+    "test_classics",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compiles(request):
+    """XLA without most of its optimisations where agreement in float64 does not hang on them: half the compile time."""
+    quick = request.module.__name__.rpartition(".")[2] not in OPTIMISED
+    jax.config.update("jax_disable_most_optimizations", quick)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> pathlib.Path:
     """The folder of outside data sets, from JAXBP_DATA; tests that need it skip without it."""

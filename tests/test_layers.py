@@ -23,14 +23,6 @@ every_layer = pytest.mark.parametrize("case", LAYERS, ids=[case.id for case in L
 OPTIONS = {"train": True, "key": jax.random.key(3)}
 
 
-@pytest.fixture
-def quick_compiles():
-    """XLA without most of its optimisations: half the compile time. Agreement at 1e-12 in float64 does not hang on them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def draw(case: LayerCase, batch: int = 3, dtype=jnp.float64):
     """params, x and a random y_bar, all in `dtype`."""
     spec = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype) if inputs.is_floating(s) else s, inputs.as_spec(case.spec))
@@ -72,7 +64,6 @@ def assert_leaves_close(got, truth, tolerance: float):
 @pytest.mark.parametrize(
     ("case", "batch"), [pytest.param(case, n, id=f"{case.id}, batch {n}") for case in LAYERS for n in case.batches]
 )
-@pytest.mark.usefixtures("quick_compiles")
 def test_backward_is_the_vjp_of_forward_in_float64(case, batch):
     hand, auto = jax.jit(lambda a: (gradients(case.layer, *a), autodiff(case.layer, *a)))(draw(case, batch))
     assert_leaves_close(hand, auto, 1e-12)
@@ -145,7 +136,6 @@ def brute_force(g, v, c):
 
 
 @every_layer
-@pytest.mark.usefixtures("quick_compiles")
 def test_factors_equal_brute_force(case):
     """Every answer of every factor against the per-example gradients of `vmap(grad)`."""
     layer = case.layer

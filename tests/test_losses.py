@@ -29,14 +29,6 @@ def draw(case: LossCase, batch: int = 3, dtype=jnp.float64):
     return outputs, targets, jnp.asarray(np.random.default_rng(3).normal(size=shape.shape), shape.dtype)
 
 
-@pytest.fixture
-def quick_compiles():
-    """XLA without most of its optimisations: half the compile time. Agreement at 1e-12 in float64 does not hang on them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @every_loss
 @pytest.mark.parametrize("batch", [1, 3, 17])
 def test_backward_is_the_vjp_of_forward_in_float64(case, batch, quick_compiles):

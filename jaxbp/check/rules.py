@@ -60,11 +60,9 @@ class Rule:
         return tuple(i for i in own if not isinstance(self.eqn.invars[i], Literal)) or tuple(own)
 
     @property
-    def narrow(self) -> bool:
-        """Whether constants of the rule have fewer digits than float64 in the float64 program, so that no more can be told."""
-        held = [atom for i, atom in enumerate(self.wide.invars) if i not in self.free] if self.wide is not None else []
-        dtypes = [getattr(atom.aval, "dtype", None) for atom in held if not isinstance(atom, Literal)]
-        return any(jnp.issubdtype(dtype, jnp.floating) and dtype != np.float64 for dtype in dtypes if dtype is not None)
+    def constants(self) -> tuple[int, ...]:
+        """Operands that are held and no literals: arrays that the rule closes over."""
+        return tuple(i for i, atom in enumerate(self.eqn.invars) if i not in self.free and not isinstance(atom, Literal))
 
     def arguments(self, call: int = 0) -> tuple:
         return tuple(self.calls[call][i] for i in self.free)
@@ -100,10 +98,11 @@ def _apply(rule: Rule, call: int, run: Callable, *arguments: Any) -> list:
 
 
 def _as(value: Any, atom: Any) -> Any:
-    """An operand in the dtype that the equation was traced at."""
-    if not is_float(value) or jnp.result_type(value) == atom.aval.dtype:
+    """An operand in the dtype that the equation was traced at: in a float64 trace integers are wider too."""
+    dtype = atom.aval.dtype
+    if jnp.result_type(value) == dtype or jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return value
-    return jnp.asarray(value).astype(atom.aval.dtype)
+    return jnp.asarray(value).astype(dtype)
 
 
 def find_rules(fun: Callable, *args: Any) -> list[Rule]:

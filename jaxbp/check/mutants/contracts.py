@@ -5,6 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
 
@@ -45,13 +46,13 @@ def warming_up(x, y_bar):
 
 
 def eager_shortcut(x, y_bar):
-    if isinstance(y_bar, jax.core.Tracer):
+    if isinstance(y_bar, Tracer):
         return (3 * x**2 * y_bar,)
     return (3 * x * y_bar,)  # the debugging path, never updated
 
 
 def compiled_shortcut(x, y_bar):
-    if isinstance(y_bar, jax.core.Tracer):
+    if isinstance(y_bar, Tracer):
         return (x**2 * y_bar,)  # the kernel's own formula
     return (3 * x**2 * y_bar,)
 
@@ -180,6 +181,10 @@ def build_second(fun):
     return lambda key, dtype: Check(fun, draw(key, dtype, (3,)), options={"order": 2})
 
 
+def build_forwards(key, dtype):
+    return Check(hypotenuse, draw(key, dtype, (5,), (5,)), "jvp")
+
+
 def mutant(name, cause, build, hint):
     return Mutant(name, "contracts", cause, build, hint)
 
@@ -198,5 +203,10 @@ MUTANTS = (
     mutant("residual held fixed", "second order", build_second(held_fixed), "second-order"),
     mutant("slope's own rule", "second order", build_second(slope_of_slope), "second-order"),
     mutant("tangent of the second argument", "argument dropped", on(scaled_power, (3, 2), (3, 2)), "zero"),
-    mutant("half the tangent of a hypotenuse", "constant factor", on(hypotenuse, (5,), (5,)), "factor"),
+    mutant(
+        "half the tangent of a hypotenuse",
+        "constant factor",
+        build_forwards,
+        "factor",
+    ),
 )

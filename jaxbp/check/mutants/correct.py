@@ -212,9 +212,10 @@ def long_recurrence(a, x):
     return jax.lax.scan(step, jnp.zeros_like(x), None, length=300)[0]
 
 
-def doubled_until_large(x):
-    """A while loop with a data-dependent number of trips: forward mode alone."""
-    return jax.lax.while_loop(lambda y: jnp.sum(y * y) < 100, lambda y: 1.5 * y, x)
+def grown(x):
+    """A while loop with a data-dependent number of trips, at most 30: forward mode alone."""
+    small = lambda state: (state[0] < 30) & (jnp.sum(state[1] ** 2) < 100)
+    return jax.lax.while_loop(small, lambda state: (state[0] + 1, 1.5 * state[1]), (0, x))[1]
 
 
 def either(x, flag):
@@ -296,7 +297,7 @@ PLAIN = ordinary(
     ("log-determinant", build_matrix(log_det)),
     ("scan RNN", on(rnn, (3, 4), (4, 4), (12, 2, 3))),
     ("scan of 300 steps", lambda key, dtype: Check(long_recurrence, tuple(0.4 * a for a in draw(key, dtype, (3,), (3,))))),
-    ("while loop", on(doubled_until_large, (4,))),
+    ("while loop, forwards", lambda key, dtype: Check(grown, draw(key, dtype, (4,)), "jvp")),
     ("cond", lambda key, dtype: Check(either, (*draw(key, dtype, (4,)), jnp.array(False)))),
     ("stop_gradient", on(moving_target, (5,))),
     ("an output without a path", on(straight_line, (4,))),

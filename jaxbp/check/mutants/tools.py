@@ -43,7 +43,7 @@ def as_rule(check: Check) -> Callable:
             lambda *args: (fun(*args), args),
             lambda args, bar: (jax.tree.map(lambda g: bar * g, other(*args)), *jax.tree.map(jnp.zeros_like, args[1:])),
         )
-        return lambda first, *rest: rule(first, *jax.lax.stop_gradient(rest))
+        return rule
     rule = jax.custom_vjp(lambda *args: fun(*args)[0])
     rule.defvjp(fun, other)
     return rule
@@ -80,11 +80,11 @@ def ours(check: Check, seed: int) -> tuple[str, tuple[str, ...], str]:
     return report.verdict, tuple(hint.category for hint in report.hints), report.reason
 
 
-def peer(run: Callable[[Callable, tuple], None]) -> Callable:
+def peer(run: Callable[[Callable, tuple, list[str]], None]) -> Callable:
     def tool(check: Check, seed: int) -> tuple[str, tuple[str, ...], str]:
         del seed  # their directions are fixed
         try:
-            run(*of_floats(check))
+            run(*of_floats(check), ["fwd" if check.kind == "jvp" else "rev"])
         except AssertionError as error:
             return "fail", (), first_line(error)
         return "pass", (), ""
@@ -98,9 +98,9 @@ def first_line(error: BaseException) -> str:
 
 TOOLS = {
     "ours": ours,
-    "check_grads": peer(lambda fun, args: check_grads(fun, args, order=1, modes=["rev"])),
-    "check_grads order 2": peer(lambda fun, args: check_grads(fun, args, order=2, modes=["rev"])),
-    "chex": peer(lambda fun, args: chex.assert_numerical_grads(fun, args, order=1, modes=["rev"])),
+    "check_grads": peer(lambda fun, args, modes: check_grads(fun, args, order=1, modes=modes)),
+    "check_grads order 2": peer(lambda fun, args, modes: check_grads(fun, args, order=2, modes=modes)),
+    "chex": peer(lambda fun, args, modes: chex.assert_numerical_grads(fun, args, order=1, modes=modes)),
 }
 
 
