@@ -40,6 +40,7 @@ def quick_compiles(request):
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # thousands of programs would stay in memory, gigabytes by the end
 
 
 @pytest.fixture(scope="session")

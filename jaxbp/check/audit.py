@@ -10,17 +10,14 @@ same constants and shapes) are one rule called at several places; it is checked 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 
-from jaxbp import jaxprs
 from jaxbp.check.checks import check_jvp, check_vjp, seed
+from jaxbp.check.identity import fingerprint, is_key, transposes
 from jaxbp.check.problem import Flat, is_float, name_of
 from jaxbp.check.report import AuditReport, Report, RuleReport
 from jaxbp.check.reproduce import spelled
@@ -36,7 +33,6 @@ CLOSED_ERRORS = (
     "raises CustomVJPException: Detected differentiation of a custom_vjp function with respect to a closed-over value",
     "raises UnexpectedTracerError",
 )
-LEAKS = (jax.errors.UnexpectedTracerError, NameError)  # a closed-over tracer; an axis name outside its mesh
 CONSTANTS = 1e-5  # an error below may come from constants that were rounded to float32
 BY_DIFFERENCES = {"ladder", "linearity"}  # steps that need float64 where the primal has no autodiff
 RANK = {"pass": 0, "inconclusive": 1, "fail": 2}
@@ -128,54 +124,6 @@ class _Context:
         return check_vjp(fun, *(self.args[n] for n in chosen), key=self.seed, battery=False, name=name)
 
 
-def fingerprint(rule: Rule) -> Any:
-    """What two calls of one rule at equal shapes share and different rules do not: the traced derivative and its constants.
-
-    ("tied", ...) where the rule cannot run apart, ("alone", ...) where it cannot be traced for another reason.
-    """
-    try:
-        program = jaxprs.trace(lambda *values: _derivative(rule, values), *rule.arguments()).program
-    except LEAKS:
-        return ("tied", id(rule))
-    except Exception:  # inside a mesh it may need what is around it; elsewhere the check will say what is wrong with it
-        return ("alone" if rule.shards is None else "tied", id(rule))
-    if any(isinstance(constant, Tracer) for constant in _constants(program)):
-        return ("tied", id(rule))
-    primal = rule.eqn.params[jaxprs.INLINED[rule.eqn.primitive.name]]
-    digest = hashlib.sha256("\n".join([rule.name, rule.defined_at, str(program), str(primal)]).encode())
-    for constant in (*_constants(program), *(rule.calls[0][i] for i in range(rule.eqn.params.get("num_consts", 0)))):
-        digest.update(np.asarray(constant).tobytes())
-    return digest.hexdigest()
-
-
-def _derivative(rule: Rule, values: Sequence) -> Any:
-    floats = [i for i, value in enumerate(values) if is_float(value)]
-
-    def of_floats(*xs: Any) -> list:
-        merged = list(values)
-        for i, x in zip(floats, xs, strict=True):
-            merged[i] = x
-        return [out for out in rule.as_function()(*merged) if is_float(out)]
-
-    at = tuple(jnp.asarray(values[i]) for i in floats)
-    if rule.kind == "custom_jvp":
-        return jax.jvp(of_floats, at, at)
-    outs, vjp = jax.vjp(of_floats, *at)
-    return outs, vjp(outs)
-
-
-def _constants(program: Any) -> list:
-    """All arrays that a program holds, at whatever depth."""
-    inner = [inside for eqn, _ in jaxprs.equations(program) for _, inside in jaxprs.programs(eqn)]
-    held = [c for p in (program, *inner) for c in p.consts]
-    literals = [getattr(atom, "val", None) for eqn, _ in jaxprs.equations(program) for atom in eqn.invars]
-    return [c for c in (*held, *literals) if c is not None and not _is_key(c)]
-
-
-def _is_key(value: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
-
-
 def _finding(rule: Rule, context: _Context) -> _Finding:
     """The verdict on a rule, from the check of all rules that are equal to it."""
     if not rule.calls:
@@ -205,7 +153,7 @@ def _check_group(group: list[Rule], context: _Context) -> _Finding:
 
 
 def _same(a: tuple, b: tuple) -> bool:
-    if any(_is_key(x) for x in (*a, *b)):
+    if any(is_key(x) for x in (*a, *b)):
         return False
     return len(a) == len(b) and all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
 
@@ -249,7 +197,7 @@ def _is_zero(leaf: Any) -> bool:
 
 def _run(rule: Rule, call: int, context: _Context) -> _Finding:
     fun, primal, arguments = rule.as_function(call), rule.primal(call), rule.arguments(call)
-    forward = rule.kind == "custom_jvp" and not _transposes(rule)
+    forward = rule.kind == "custom_jvp" and not transposes(rule)
     try:
         if forward:
             report = check_jvp(fun, arguments, key=context.seed, battery=False, primal=primal, name=rule.name)
@@ -268,15 +216,6 @@ def _run(rule: Rule, call: int, context: _Context) -> _Finding:
         verdict, reason = "inconclusive", f"central differences in the given dtype cannot tell ({reason})"
         report = dataclasses.replace(report, verdict=verdict, reason=reason)
     return _Finding(verdict, f"{where}{reason}{'; ' + rule.note if rule.note else ''}", report)
-
-
-def _transposes(rule: Rule) -> bool:
-    """Whether a forward rule can be used in reverse mode."""
-    try:
-        jaxprs.trace(lambda *values: _derivative(dataclasses.replace(rule, kind="custom_vjp"), values), *rule.arguments())
-    except Exception:
-        return False
-    return True
 
 
 def _settle(findings: list[_Finding], context: _Context) -> list[_Finding]:

@@ -16,6 +16,9 @@ from jaxbp.check.problem import Problem
 from jaxbp.check.programs import Program
 
 
+TINY = 1e-250
+
+
 class OwnRuns(NamedTuple):
     """Results in the caller's own dtype and configuration: the claim eagerly and jitted, the plain autodiff jitted."""
 
@@ -45,7 +48,9 @@ def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, o
     problem = tools.problem
     eps = own_eps(problem.leaves, problem.diff)
     truth = tools.truth(leaves, seeds, eps / EPS)
-    sizes = scales(truth.results)
+    wide = tools.claim(leaves, seeds).results  # found right by now; at kinks it may hold to another convention than autodiff
+    # where autodiff says 0 and central differences side with the claim, the claim has the scale
+    sizes = [max(a, b, TINY) for a, b in zip(scales(truth.results), scales(wide), strict=True)]
     limits = [MARGIN * n + 64 * eps * s for n, s in zip(truth.results_noise, sizes, strict=True)]
     differ = lambda a, b: float(np.max(np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0), initial=0.0))
     if own.jitted is not None:
@@ -60,7 +65,6 @@ def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, o
             found.step("jit", "pass")
     if eps == EPS or own.plain is None or found.failed("cotangent", "tangent", "jit"):
         return
-    wide = tools.claim(leaves, seeds).results  # found right by now; at kinks it may hold to another convention than autodiff
     for path, e, w, p, t, limit, size in zip(
         problem.paths, own.eager, wide, own.plain, truth.results, limits, sizes, strict=True
     ):
