@@ -140,7 +140,7 @@ def check_finite(what: str, tree: Any) -> None:
     """Raise where a concrete floating leaf holds NaN or infinity, with the first index."""
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if is_concrete(leaf) and is_floating(leaf):
-            bad = np.argwhere(~np.isfinite(np.asarray(leaf, dtype=np.float64)))
+            bad = np.argwhere(~np.isfinite(np.asarray(leaf)))
             if len(bad):
                 raise ValueError(
                     f"{what}{jax.tree_util.keystr(path)}: {len(bad)} values are NaN or infinite, "

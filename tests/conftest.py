@@ -16,19 +16,13 @@ OPTIMISED = {
     "test_ops",
     "test_activations",
     "test_softmax",
-    "test_losses",
     "test_cross_entropy",
     "test_margins",
-    "test_probabilities",
-}
-OPTIMISED |= {
     "test_probabilities",
     "test_normalization",
     "test_outer",
     "test_conv",
     "test_rows",
-    "test_fit",
-    "test_cross_validation",
     "test_classics",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 
 import chex
@@ -23,14 +24,21 @@ every_layer = pytest.mark.parametrize("case", LAYERS, ids=[case.id for case in L
 OPTIONS = {"train": True, "key": jax.random.key(3)}
 
 
+@functools.cache
 def draw(case: LayerCase, batch: int = 3, dtype=jnp.float64):
-    """params, x and a random y_bar, all in `dtype`."""
+    """params, x and a random y_bar, all in `dtype`. NumPy draws params and y_bar: it compiles nothing."""
+    rng = np.random.default_rng(0)
     spec = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, dtype) if inputs.is_floating(s) else s, inputs.as_spec(case.spec))
-    params, _ = case.at(dtype).init(jax.random.fold_in(KEY, 1), spec)
-    x = case.draw(jax.random.fold_in(KEY, 2), batch, spec, dtype)
-    y = jax.eval_shape(lambda p, x: case.layer.forward(p, x, **OPTIONS)[0], params, x)
-    y_bar = jax.tree.map(lambda s: jax.random.normal(jax.random.fold_in(KEY, 4), s.shape, dtype), y)
-    return params, x, y_bar
+    x = jax.tree.map(np.asarray, case.draw(jax.random.fold_in(KEY, 2), batch, spec, dtype))
+
+    def shapes(x):
+        params, _ = case.at(dtype).init(KEY, spec)
+        return params, case.layer.forward(params, x, **OPTIONS)[0]
+
+    params, y = jax.eval_shape(shapes, x)
+    # gains and variances are positive, weights of both signs
+    param = lambda p: (rng.normal(size=p.shape) if len(p.shape) > 1 else rng.uniform(0.5, 1.5, p.shape)).astype(p.dtype)
+    return jax.tree.map(param, params), x, jax.tree.map(lambda s: rng.normal(size=s.shape).astype(s.dtype), y)
 
 
 def by_hand(layer: bp.Layer, params, x, y_bar):
@@ -54,10 +62,11 @@ def autodiff(layer: bp.Layer, params, x, y_bar):
 def assert_leaves_close(got, truth, tolerance: float):
     """Each leaf within tolerance of max(its largest entry, 1e-3 of the largest entry of all leaves)."""
     chex.assert_trees_all_equal_shapes_and_dtypes(got, truth)
-    whole = max((float(jnp.max(jnp.abs(t), initial=0)) for t in jax.tree.leaves(truth)), default=0.0)
+    got, truth = jax.tree.map(np.asarray, (got, truth))
+    whole = max((float(np.max(np.abs(t), initial=0)) for t in jax.tree.leaves(truth)), default=0.0)
     for (path, g), t in zip(jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(truth), strict=True):
-        scale = max(float(jnp.max(jnp.abs(t), initial=0)), 1e-3 * whole)
-        error = float(jnp.max(jnp.abs(g - t), initial=0))
+        scale = max(float(np.max(np.abs(t), initial=0)), 1e-3 * whole)
+        error = float(np.max(np.abs(g - t), initial=0))
         assert error <= tolerance * scale, f"{jax.tree_util.keystr(path)}: {error:.2e} at scale {scale:.2e}"
 
 
@@ -73,7 +82,7 @@ def test_backward_is_the_vjp_of_forward_in_float64(case, batch):
 def test_contract(case):
     """Tree of factors, out_spec, dtypes kept in every precision, residuals of arrays only, input untouched."""
     for dtype in (jnp.float32, jnp.bfloat16):
-        params, x, y_bar = jax.eval_shape(lambda dtype=dtype: draw(case, 3, dtype))
+        params, x, y_bar = jax.eval_shape(lambda drawn: drawn, draw(case, 3, dtype))
         found, x_bar = jax.eval_shape(lambda *a: by_hand(case.layer, *a), params, x, y_bar)
         for param, leaf in zip(jax.tree.leaves(params), jax.tree.leaves(found, is_leaf=factors.is_factor), strict=True):
             assert isinstance(leaf, factors.Factor)
@@ -87,7 +96,7 @@ def test_contract(case):
 
 @every_layer
 def test_jit_equals_plain_and_vmap_equals_loop(case):
-    params, x, y_bar = jax.jit(lambda: draw(case))()
+    params, x, y_bar = draw(case)
     run = lambda p, x, y_bar: gradients(case.layer, p, x, y_bar)
     compiled = jax.jit(run)(params, x, y_bar)
     chex.assert_trees_all_close(compiled, run(params, x, y_bar), rtol=1e-11, atol=1e-13)
@@ -139,7 +148,7 @@ def brute_force(g, v, c):
 def test_factors_equal_brute_force(case):
     """Every answer of every factor against the per-example gradients of `vmap(grad)`."""
     layer = case.layer
-    if layer.traits & {"mixes", "key"} or not jax.tree.leaves(jax.eval_shape(lambda: draw(case)[0])):
+    if layer.traits & {"mixes", "key"} or not jax.tree.leaves(draw(case)[0]):
         return  # examples meet, draws depend on the batch, or no params
 
     def one(p, x, y_bar):
@@ -147,8 +156,7 @@ def test_factors_equal_brute_force(case):
         return sum(jnp.sum(y * bar[None]) for y, bar in zip(jax.tree.leaves(ys), jax.tree.leaves(y_bar), strict=True))
 
     @jax.jit
-    def both():
-        params, x, y_bar = draw(case, 9)
+    def both(params, x, y_bar):
         found, _ = by_hand(layer, params, x, y_bar)
         brute = jax.vmap(jax.grad(one), (None, 0, 0))(params, x, y_bar)
         c = jax.random.normal(KEY, (9,))
@@ -156,5 +164,5 @@ def test_factors_equal_brute_force(case):
         asked = jax.tree.map(lambda v, leaf: answers(leaf, v, c), v, found)
         return asked, jax.tree.map(lambda v, g: brute_force(g, v, c), v, brute)
 
-    for (path, got), want in zip(*(jax.tree_util.tree_leaves_with_path(t) for t in both()), strict=True):
+    for (path, got), want in zip(*(jax.tree_util.tree_leaves_with_path(t) for t in both(*draw(case, 9))), strict=True):
         np.testing.assert_allclose(got, want[1], rtol=1e-10, atol=1e-12 * max(1.0, np.abs(want[1]).max()), err_msg=str(path))
