@@ -28,7 +28,7 @@ class LayerCase(NamedTuple):
     layer: bp.Layer
     spec: Any  # the shape of one example, or ShapeDtypeStructs
     draw: Callable = normal  # (key, batch, spec, dtype) -> x
-    batches: tuple[int, ...] = (1, 3, 17)
+    batches: tuple[int, ...] = (1, 17)
     in_dtype: Callable | None = None  # (dtype) -> the layer, where x has no floating dtype to give it (ids)
 
     def at(self, dtype: Any) -> bp.Layer:
@@ -59,7 +59,7 @@ NORMALIZATION = [
     LayerCase(bp.layer_norm(), (5,)),
     LayerCase(bp.layer_norm(), (1,)),
     LayerCase(bp.layer_norm(epsilon=0, bias=False), (2, 3)),
-    LayerCase(bp.batch_norm(), (4,), batches=(2, 3, 17)),  # one value a feature has no variance
+    LayerCase(bp.batch_norm(), (4,), batches=(2, 17)),  # one value a feature has no variance
     LayerCase(bp.batch_norm(epsilon=0, gain=False), (3, 1)),
     LayerCase(bp.serial(bp.dense(3), bp.batch_norm(), bp.dense(2)), (4,), batches=(2, 17)),
 ]
