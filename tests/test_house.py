@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "jaxbp").rglob("*.py"))
 
 FLOORS = [
-    ["contracts", "inputs", "windows", "factors", "tree", "jaxprs", "page"],
+    ["contracts", "inputs", "windows", "factors", "tree", "jaxprs", "compilation", "page"],
     ["ops", "initializers", "compose", "graph", "check"],
     ["layers", "losses", "penalties"],
     ["blocks"],

@@ -14,6 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxbp.compilation import compile_briefly
+
 
 KEPT = 64
 _compiled: collections.OrderedDict[str, Any] = collections.OrderedDict()
@@ -39,10 +41,10 @@ def compiled(lowered: Any) -> Any:
     """The executable of a lowered program; the last `KEPT` are remembered."""
     text = lowered.as_text()
     if "callback" in text:  # the text names a Python function by an address that may be used again
-        return lowered.compile()
+        return compile_briefly(lowered)
     key = hashlib.sha256(text.encode()).hexdigest()
     if key not in _compiled:
-        _compiled[key] = lowered.compile()
+        _compiled[key] = compile_briefly(lowered)
         if len(_compiled) > KEPT:
             _compiled.popitem(last=False)
     _compiled.move_to_end(key)
