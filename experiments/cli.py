@@ -11,12 +11,15 @@ import tyro
 from experiments.config import EXPERIMENTS, Options, UsageError
 
 
+MODULES = {"csv": "table"}  # where the module has not the name of its experiment
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run one experiment. Status 0; 1 where training turned non-finite; 2 for options or data that cannot be used."""
     options = parse(sys.argv[1:] if args is None else args)
     name = next(name for name, kind in EXPERIMENTS.items() if type(options) is kind)
     try:
-        return importlib.import_module(f"experiments.{name.replace('-', '_')}").run(options)
+        return importlib.import_module(f"experiments.{MODULES.get(name, name.replace('-', '_'))}").run(options)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

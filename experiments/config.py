@@ -13,6 +13,7 @@ Activation = Literal["sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "ge
 LossName = Literal["softmax_cross_entropy", "sigmoid_cross_entropy", "quadratic"]
 Optimizer = Literal["sgd", "momentum", "adam"]
 Gradient = Literal["manual", "autodiff"]
+Task = Literal["classification", "regression"]
 
 
 class UsageError(ValueError):
@@ -90,6 +91,35 @@ class Mnist(Options):
 
 
 @dataclasses.dataclass(frozen=True)
+class Csv(Options):
+    """A table of your own: k-fold validation of a net that predicts one column of a CSV file from the others."""
+
+    path: Annotated[pathlib.Path, tyro.conf.arg(metavar="FILE")] = dataclasses.field(kw_only=True)
+    """CSV file in UTF-8 whose first line names the columns. Empty, NA, N/A, NaN, null and ? mean that a value is missing."""
+    target: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = dataclasses.field(kw_only=True)
+    """The column to predict."""
+    task: Task | None = None
+    """By default classification for texts and for few different whole numbers (at most 20), regression for other numbers."""
+    folds: int = 10
+    """Number of folds; stratified where each class has a row for every fold."""
+    categorical: tuple[str, ...] = ()
+    """Columns of numbers that stand for categories. Columns of texts are categories anyway."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    delimiter: str = ""
+    """Between values; by default the one of comma, semicolon, tab and | that the header has."""
+    hidden: tuple[int, ...] = (32,)
+    loss: LossName = "softmax_cross_entropy"
+    """Of a classification, as for digits; a regression has half the squared distance of a linear output."""
+    epochs: int = 100
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.folds >= 2, "--folds", "2 or more", self.folds)
+        _require(len(self.delimiter) <= 1, "--delimiter", "one character", repr(self.delimiter))
+
+
+@dataclasses.dataclass(frozen=True)
 class AuditEcosystem:
     """Audit the custom rules of JAX, Optax and, where installed, Flax and Equinox with the gradient checker."""
 
@@ -101,7 +131,7 @@ class AuditEcosystem:
     """Seed of the random cotangents."""
 
 
-EXPERIMENTS = {"digits": Digits, "mnist": Mnist, "audit-ecosystem": AuditEcosystem}
+EXPERIMENTS = {"digits": Digits, "mnist": Mnist, "csv": Csv, "audit-ecosystem": AuditEcosystem}
 
 
 def _require(holds: bool, option: str, expected: str, got: object) -> None:

@@ -29,8 +29,17 @@ from jaxbp.layers.pooling import avg_pool, max_pool
 from jaxbp.layers.shape import flatten, reshape
 from jaxbp.layers.softmax import log_softmax, softmax
 from jaxbp.lift import lift
-from jaxbp.training import FitResult, fit, min_max, standardize
-from jaxbp.validation import CVResult, cross_validate, kfold, stratified_kfold
+from jaxbp.training import FitResult, Setup, fit, min_max, standardize
+from jaxbp.validation import (
+    CVResult,
+    SweepResult,
+    cross_validate,
+    grid,
+    kfold,
+    random_settings,
+    stratified_kfold,
+    sweep,
+)
 
 
 __all__ = [
@@ -42,6 +51,8 @@ __all__ = [
     "Layer",
     "LeafComparison",
     "Loss",
+    "Setup",
+    "SweepResult",
     "as_custom_vjp",
     "avg_pool",
     "batch_norm",
@@ -59,6 +70,7 @@ __all__ = [
     "fit",
     "flatten",
     "gelu",
+    "grid",
     "hard_tanh",
     "identity",
     "initializers",
@@ -74,6 +86,7 @@ __all__ = [
     "objective",
     "parallel",
     "penalties",
+    "random_settings",
     "relu",
     "remat",
     "repeat",
@@ -88,9 +101,22 @@ __all__ = [
     "softsign",
     "standardize",
     "stratified_kfold",
+    "sweep",
     "tanh",
     "tied_embedding",
     "tree",
     "update_statistics",
     "value_and_grad",
 ]
+
+
+def __getattr__(name: str):
+    if name in ("BackpropClassifier", "BackpropRegressor"):  # scikit-learn is loaded only where it is used
+        from jaxbp import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module 'jaxbp' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), "BackpropClassifier", "BackpropRegressor"})

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.core
 import numpy as np
 
 from jaxbp import inputs
@@ -191,7 +192,8 @@ def constructor(build: _F) -> _F:
     """Make `build(*configuration) -> Layer | Loss | ...` a cached constructor whose results know their call.
 
     Lists become tuples and defaults are filled in before the look-up, so `mlp([2, 3])` and `mlp((2, 3))` are one object.
-    Configuration is hashable (numbers, strings, functions, layers); arrays belong in params.
+    Configuration is hashable (numbers, strings, functions, layers); arrays belong in params. Inside a traced function numbers
+    may be traced (a dropout rate that differs from trial to trial): such an object lives as long as that trace, uncached.
     """
     signature = inspect.signature(build)
 
@@ -208,6 +210,8 @@ def constructor(build: _F) -> _F:
         bound.apply_defaults()
         options = tuple((name, _frozen(value)) for name, value in sorted(bound.kwargs.items()))
         call = (tuple(_frozen(value) for value in bound.args), options)
+        if _traced(call):
+            return dataclasses.replace(build(*bound.args, **bound.kwargs), call=Call(construct, *call))
         try:
             hash(call)
         except TypeError:
@@ -233,6 +237,13 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, list) or type(value) is tuple:
         return tuple(_frozen(v) for v in value)
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _traced(value: Any) -> bool:
+    """Whether a configuration holds a traced number, itself or in a layer that it is made of."""
+    if isinstance(value, Constructed):
+        return value.call is not None and _traced((value.call.args, value.call.kwargs))
+    return any(map(_traced, value)) if type(value) is tuple else isinstance(value, jax.core.Tracer)
 
 
 def _types(value: Any) -> Any:

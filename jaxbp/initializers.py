@@ -28,7 +28,7 @@ class Initializer(Constructed):
 
 
 def _normal(key, shape, dtype, *, stddev):
-    return stddev * jax.random.normal(key, shape, dtype)
+    return jnp.asarray(stddev, dtype) * jax.random.normal(key, shape, dtype)
 
 
 def _uniform(key, shape, dtype, *, low, high):

@@ -7,7 +7,7 @@ spec of one example and compare the params that it would make with the params th
 
 from __future__ import annotations
 
-import functools
+import weakref
 from typing import Any
 
 import jax
@@ -51,6 +51,15 @@ def require_positive(name: str, what: str, value: Any, *, whole: bool = True) ->
         raise TypeError(f"{name}: {what} is {'a whole number' if whole else 'a number'}, got {value!r}")
     if not value > 0:
         raise ValueError(f"{name}: {what} has to be positive, got {value!r}")
+
+
+def require_number(name: str, what: str, value: Any) -> bool:
+    """Raise unless `value` is a number; True where it can be looked at, False where it is traced."""
+    if isinstance(value, jax.core.Tracer) and value.ndim == 0 and is_floating(value):
+        return False
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name}: {what} is a number, got {value!r}")
+    return True
 
 
 def require_key(name: str, key: Any) -> None:
@@ -99,11 +108,16 @@ def check_batch(net: Any, params: Any, x: Any, *, train: bool = False, key: Any 
     return out_spec
 
 
-@functools.lru_cache(maxsize=1024)
+_inits: weakref.WeakKeyDictionary[Any, dict] = weakref.WeakKeyDictionary()  # nets made inside a trace die with it
+
+
 def abstract_init(net: Any, leaves: tuple, tree: Any) -> tuple:
-    """(params, output) specs that `net.init` would make for one example; cached, for eager calls in a loop."""
-    spec = jax.tree.unflatten(tree, leaves)
-    return jax.eval_shape(lambda key: _with_spec(net.init, key, spec), jax.random.key(0))
+    """(params, output) specs that `net.init` would make for one example; remembered, for eager calls in a loop."""
+    known = _inits.setdefault(net, {})
+    if (leaves, tree) not in known:
+        spec = jax.tree.unflatten(tree, leaves)
+        known[leaves, tree] = jax.eval_shape(lambda key: _with_spec(net.init, key, spec), jax.random.key(0))
+    return known[leaves, tree]
 
 
 def _with_spec(init: Any, key: Any, spec: Any) -> tuple:

@@ -42,12 +42,18 @@ class Penalty(Constructed):
 def penalty_forward(rule: Callable, strength: float, biases: bool, params: Any) -> jax.Array:
     """strength times the sum of the rule's values over all entries of the penalized leaves."""
     sums = [jnp.sum(rule(_wide(leaf))[0]) for leaf, on in _leaves(params, biases) if on]
-    return strength * sum(sums[1:], sums[0]) if sums else jnp.zeros((), jnp.float32)
+    return jnp.asarray(strength, sums[0].dtype) * sum(sums[1:], sums[0]) if sums else jnp.zeros((), jnp.float32)
 
 
 def penalty_backward(rule: Callable, strength: float, biases: bool, params: Any) -> Any:
     """strength times the rule's slope at every entry of the penalized leaves."""
-    one = lambda leaf, on: (strength * rule(_wide(leaf))[1]).astype(leaf.dtype) if on else jnp.zeros_like(leaf)
+
+    def one(leaf: jax.Array, on: bool) -> jax.Array:
+        if not on:
+            return jnp.zeros_like(leaf)
+        slope = rule(_wide(leaf))[1]
+        return (jnp.asarray(strength, slope.dtype) * slope).astype(leaf.dtype)
+
     return jax.tree.unflatten(jax.tree.structure(params), [one(leaf, on) for leaf, on in _leaves(params, biases)])
 
 
@@ -63,9 +69,7 @@ def _wide(leaf: jax.Array) -> jax.Array:
 
 
 def _require_strength(name: str, what: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name}: {what} is a number, got {value!r}")
-    if not (math.isfinite(value) and value >= 0):
+    if inputs.require_number(name, what, value) and not (math.isfinite(value) and value >= 0):
         raise ValueError(f"{name}: {what} has to be finite and not negative, got {value!r}")
 
 

@@ -3,12 +3,17 @@
 import os
 import pathlib
 
+import hypothesis
 import jax
 import pytest
 
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+hypothesis.settings.register_profile("jaxbp", deadline=None)  # the machine may be busy
+hypothesis.settings.load_profile("jaxbp")
 
 
 # what these hold to the last digit, or in bytes, has to hold of the programs that users run

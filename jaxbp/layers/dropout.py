@@ -16,14 +16,22 @@ from jaxbp.factors import at_least_float32
 
 def dropout_forward(params: tuple, x: jax.Array, *, train: bool = False, key: Any = None, rate: float) -> tuple:
     """y = kept x / (1 - rate). Residual: the mask `kept`, one byte an entry; None in evaluation, where y = x."""
-    if not train or rate == 0:
+    if not train or (inputs.is_concrete(rate) and rate == 0):
         return x, None
     if key is None:
         raise ValueError("dropout: draws at random in training: pass key=, or train=False")
     # bits against a threshold, not uniform floats: the same mask in every dtype, with float64 switched on or off
-    threshold = min(round(rate * 2**32), 2**32 - 1)
-    kept = jax.random.bits(key, x.shape, jnp.uint32) >= np.uint32(threshold)
+    kept = jax.random.bits(key, x.shape, jnp.uint32) >= _threshold(rate)
     return _keep(kept, x, rate), kept
+
+
+def _threshold(rate: Any) -> Any:
+    """rate of the 2^32 words lie below it."""
+    if inputs.is_concrete(rate):
+        return np.uint32(min(round(rate * 2**32), 2**32 - 1))
+    # in two halves of 16 bits, which float32 holds without loss
+    high = jnp.floor(rate * 2**16)
+    return high.astype(jnp.uint32) << 16 | ((rate * 2**16 - high) * 2**16).astype(jnp.uint32)
 
 
 def dropout_backward(params: tuple, kept: jax.Array | None, y_bar: jax.Array, *, rate: float) -> tuple[tuple, jax.Array]:
@@ -33,7 +41,8 @@ def dropout_backward(params: tuple, kept: jax.Array | None, y_bar: jax.Array, *,
 
 def _keep(kept: jax.Array, a: jax.Array, rate: float) -> jax.Array:
     # divided in float32: 1 - rate rounded to bfloat16 would be off by up to 0.4 % in every entry alike
-    scaled = a.astype(at_least_float32(a)) / (1 - rate)
+    scaled = a.astype(at_least_float32(a))
+    scaled = scaled / jnp.asarray(1 - rate, scaled.dtype)
     return jnp.where(kept, scaled, 0).astype(a.dtype)  # where, so that a dropped inf or NaN is gone
 
 
@@ -60,14 +69,13 @@ def dropout(rate: float) -> Layer:
     Raises: ValueError for a rate outside [0, 1) and for training without a key, TypeError for integer x.
     Source: Srivastava et al. 2014, in the inverted form that leaves evaluation untouched.
     """
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)):
-        raise TypeError(f"dropout: rate is a number, got {rate!r}")
-    if not 0 <= rate < 1:
+    known = inputs.require_number("dropout", "rate", rate)
+    if known and not 0 <= rate < 1:
         raise ValueError(f"dropout: rate, the share of entries set to 0, lies in [0, 1), got {rate!r}")
     return Layer(
         init=dropout_init,
         forward=functools.partial(dropout_forward, rate=rate),
         backward=functools.partial(dropout_backward, rate=rate),
         name="dropout",
-        traits=frozenset({"key"} if rate > 0 else ()),
+        traits=frozenset({"key"} if not known or rate > 0 else ()),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
-from jaxbp.training import program
+from jaxbp.training import updates
 from jaxbp.training.order import Order
 from jaxbp.training.state import Data, Plan
 
@@ -32,29 +32,33 @@ def require_options(name: str, options: Any) -> None:
     if jnp.ndim(options.key) > (0 if jnp.issubdtype(options.key.dtype, jax.dtypes.prng_key) else 1):
         raise TypeError(f"{name}: key: one key was expected, got {inputs.describe(options.key)}")
     inputs.require_positive(name, "epochs", options.epochs)
+    inputs.require_positive(name, "accumulate", options.accumulate)
     for what in ("batch_size", "chunk"):
         if getattr(options, what) is not None:
             inputs.require_positive(name, what, getattr(options, what))
     if options.progress is not None and not callable(options.progress):
         raise TypeError(f"{name}: progress: a function of (epoch, info) was expected, got {options.progress!r}")
-    _require_one_of(name, "remainder", options.remainder, ("short", "drop"))
-    _require_one_of(name, "gradient", options.gradient, ("manual", "autodiff"))
-    _require_one_of(name, "reduction", options.reduction, ("mean", "sum"))
+    require_one_of(name, "remainder", options.remainder, ("short", "drop"))
+    require_one_of(name, "gradient", options.gradient, ("manual", "autodiff"))
+    require_one_of(name, "reduction", options.reduction, ("mean", "sum"))
 
 
-def _require_one_of(name: str, what: str, value: Any, choices: tuple[str, ...]) -> None:
+def require_one_of(name: str, what: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: {what} is {' or '.join(map(repr, choices))}, got {value!r}")
 
 
-def examples(name: str, x: Any, targets: Any, sample_weight: Any, prefix: str = "") -> tuple[Any, Any, np.ndarray | None]:
-    """x and targets as arrays of JAX's dtypes and the weights as NumPy's, of one length, finite."""
+def examples(
+    name: str, x: Any, targets: Any, sample_weight: Any, prefix: str = "", takes_nan: bool = False
+) -> tuple[Any, Any, np.ndarray | None]:
+    """x and targets as arrays of JAX's dtypes and the weights as NumPy's, of one length, finite; x may hold NaN if takes_nan."""
     x, targets = _arrays(f"{name}: {prefix}x", x), _arrays(f"{name}: {prefix}targets", targets)
     n, m = inputs.batch_size(x, f"{name}: {prefix}x"), inputs.batch_size(targets, f"{name}: {prefix}targets")
     if n != m:
         raise ValueError(f"{name}: {prefix}x has {n} rows, {prefix}targets {m}; they have to be of one length")
     for what, tree in (("x", x), ("targets", targets)):
-        _check_finite(f"{name}: {prefix}{what}", tree)
+        gaps = takes_nan and what == "x"
+        _check_finite(f"{name}: {prefix}{what}", jax.tree.map(_without_gaps, tree) if gaps else tree)
     return x, targets, None if sample_weight is None else _weights(name, f"{prefix}sample_weight", sample_weight, n)
 
 
@@ -62,6 +66,11 @@ def _arrays(what: str, tree: Any) -> Any:
     if isinstance(tree, (list, tuple)) and all(isinstance(leaf, (bool, int, float)) for leaf in jax.tree.leaves(tree)):
         tree = np.asarray(tree)  # plain nested lists are one array, not a tree of scalars
     return jax.tree.map(lambda leaf: _array(what, leaf), tree)
+
+
+def _without_gaps(leaf: Any) -> Any:
+    """The values with 0 for NaN, so that infinity is still found."""
+    return np.nan_to_num(np.asarray(leaf), nan=0.0, posinf=np.inf, neginf=-np.inf) if inputs.is_floating(leaf) else leaf
 
 
 def _check_finite(what: str, tree: Any) -> None:
@@ -100,7 +109,7 @@ def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None) -> Any:
     """Raise unless net, params, loss and data fit each other; returns the specs of the outputs for all rows."""
     n = inputs.batch_size(x)
     scale = () if plan.scale is None else jax.eval_shape(plan.scale.fit, x, jnp.ones(n))
-    leaves, treedef = jax.tree.flatten(program.example_spec(plan, Data(x, targets, None), scale))
+    leaves, treedef = jax.tree.flatten(updates.example_spec(plan, Data(x, targets, None), scale))
     expected, out_spec = inputs.abstract_init(plan.net, tuple(leaves), treedef)
     batch = lambda spec: jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), spec)
     if params is None:  # checks of values, such as ids within a table, look at the shapes of params alone
@@ -134,3 +143,20 @@ def require_batches(name: str, order: Order, net: Layer) -> None:
             f"{name}: {net!r} mixes the rows of a batch, so a short batch cannot be filled up with padding. Batch sizes that "
             f"divide {' and '.join(map(str, sizes))}: {divisors}; or leave out the rest of every epoch by remainder='drop'"
         )
+
+
+def require_parts_of_batches(name: str, batch_size: int, plan: Plan) -> None:
+    if batch_size % plan.accumulate:
+        raise ValueError(f"{name}: accumulate={plan.accumulate} does not divide the batch of {batch_size}")
+    if plan.accumulate > 1 and "mixes" in plan.net.traits:
+        raise ValueError(f"{name}: {plan.net!r} mixes the rows of a batch, so a batch cannot be cut into parts; use accumulate=1")
+
+
+def require_monitors(name: str, plan: Plan, sets: dict) -> None:
+    """Raise where a stopping rule watches a number that no epoch has."""
+    metrics = ["loss", *(metric.name for metric in plan.metrics)]
+    known = metrics + [prefix.replace("inner_", "validation_") + m for prefix in sets if prefix for m in metrics]
+    for rule in plan.stop:
+        if rule.monitor is not None and rule.monitor not in known:
+            more = "; give validation=(x, targets)" if rule.monitor.startswith("validation_") and name == "fit" else ""
+            raise ValueError(f"{name}: stop: {rule!r} watches {rule.monitor!r}, there is {', '.join(sorted(set(known)))}{more}")

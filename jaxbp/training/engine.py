@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxbp.compilation import compile_briefly
 from jaxbp.training import program
 from jaxbp.training.order import Order, key_words
-from jaxbp.training.state import NONFINITE, RUNNING, Data, Plan, TrainState, checked_names
+from jaxbp.training.program import TRIALS, Trials
+from jaxbp.training.state import NONFINITE, RULE, RUNNING, Data, Plan, TrainState, checked_names
 
 
 ORDER_BYTES = 64 << 20  # the most that the order of one chunk may take
@@ -25,16 +27,22 @@ class Job(NamedTuple):
 
     plan: Plan
     key: jax.Array  # of the run
-    trials: np.ndarray | None  # the numbers of the trials, None for one with the key of the run
+    trials: Trials | None  # None for one trial with the key of the run
     params: Any  # None to draw them
     data: Data
-    train_rows: np.ndarray  # ([trials,] rows): what the scaling is fitted on
+    train_rows: np.ndarray  # ([streams,] rows): what the scaling is fitted on
     sets: dict[str, Data]  # evaluated after each epoch, by the prefix of their names
-    set_rows: dict[str, np.ndarray]  # ([trials,] blocks, block)
+    set_rows: dict[str, np.ndarray]  # ([streams,] blocks, block)
     order: Order
     epochs: int
     chunk: int | None
     progress: Callable | None
+    mesh: Mesh | None = None  # the devices that share the trials
+
+    @property
+    def trial_count(self) -> int:
+        """The number of trials, 0 for one without an axis of trials."""
+        return 0 if self.trials is None else len(self.trials.number)
 
 
 class Ran(NamedTuple):
@@ -49,24 +57,59 @@ class Ran(NamedTuple):
 
 def run(job: Job) -> Ran:
     """Start, then chunks of epochs until all are done or no trial runs. Progress is reported between chunks."""
+    count, job = job.trial_count, _padded(job)
     room, done, parts, outputs = _room(job), 0, [], ()
     begin, train, seconds_compile = _compiled(job, room)
     begun = time.perf_counter()
     state = begin(job.key, job.trials, job.params, job.data, job.train_rows)
-    words = key_words(state.key).reshape(-1, 2)
+    words = _words_of_streams(job, state)
+    state, streams, data, sets, rows = _placed(job, state)
     while done < job.epochs and np.any(np.asarray(state.stop) == RUNNING):
         last = min(done + room, job.epochs)
         order = job.order.chunk(words, done, last, room)
-        order = order if job.plan.trials else order[:, :, 0]
-        state, history, outputs = train(state, job.data, job.sets, job.set_rows, order, np.int32(last - done))
-        parts.append({name: np.asarray(values)[: last - done] for name, values in history.items()})
+        order = _whole(job, order if job.plan.trials else order[:, :, 0])
+        state, history, outputs = train(state, streams, data, sets, rows, order, np.int32(last - done))
+        history = {name: np.asarray(values)[: last - done] for name, values in history.items()}
+        parts.append({name: values[:, :count] for name, values in history.items()} if count else history)
         done = last
         if job.progress is not None:
             job.progress(int(np.max(np.asarray(state.epoch))), {name: values[-1] for name, values in parts[-1].items()})
+    state, outputs = jax.tree.map(lambda a: a[:count], jax.block_until_ready((state, outputs))) if count else (state, outputs)
     done = int(np.max(np.asarray(state.epoch)))
     history = {name: np.concatenate([part[name] for part in parts])[:done] for name in parts[0]}
-    outputs = jax.tree.map(np.asarray, outputs)
-    return Ran(jax.block_until_ready(state), history, outputs, seconds_compile, time.perf_counter() - begun)
+    return Ran(state, history, jax.tree.map(np.asarray, outputs), seconds_compile, time.perf_counter() - begun)
+
+
+def _padded(job: Job) -> Job:
+    """The job with trials that never run, copies of the first, up to a multiple of the devices."""
+    if job.mesh is None or job.trials is None:
+        return job
+    missing = -len(job.trials.number) % job.mesh.size
+    pad = lambda a, value: np.concatenate([a, np.full(missing, value, a.dtype)])
+    number, others = pad(job.trials.number, -1), job.trials._replace(number=None)
+    return job._replace(trials=jax.tree.map(lambda a: pad(a, a[0]), others)._replace(number=number))
+
+
+def _words_of_streams(job: Job, state: TrainState) -> np.ndarray:
+    """The words of the key that each stream's order is drawn from: its first trial's."""
+    words = key_words(state.key).reshape(-1, 2)
+    return words if job.trials is None else words[np.unique(job.trials.stream, return_index=True)[1]]
+
+
+def _whole(job: Job, arrays: Any) -> Any:
+    """The arrays on every device of the mesh."""
+    return arrays if job.mesh is None else jax.device_put(arrays, NamedSharding(job.mesh, PartitionSpec()))
+
+
+def _split(job: Job, arrays: Any) -> Any:
+    """The arrays with their leading axis, of trials, spread over the devices of the mesh."""
+    return arrays if job.mesh is None else jax.device_put(arrays, NamedSharding(job.mesh, PartitionSpec(TRIALS)))
+
+
+def _placed(job: Job, state: TrainState) -> tuple:
+    """(state, streams, data, sets, rows) where `train_chunk` wants them."""
+    streams = None if job.trials is None else job.trials.stream
+    return *_split(job, (state, streams)), *_whole(job, (job.data, job.sets, job.set_rows))
 
 
 def _compiled(job: Job, room: int) -> tuple[Callable, Callable, float]:
@@ -76,12 +119,20 @@ def _compiled(job: Job, room: int) -> tuple[Callable, Callable, float]:
     """
     begun = time.perf_counter()
     start = program.start.lower(job.plan.for_start, job.key, job.trials, job.params, job.data, job.train_rows)
-    order = jax.ShapeDtypeStruct(job.order.shape(room, job.plan.trials), np.int32)
-    args = (start.out_info, job.data, job.sets, job.set_rows, order, np.int32(0))
-    train = program.train_chunk.lower(job.plan, room, *args)
+    order = jax.ShapeDtypeStruct(job.order.shape(room, bool(job.plan.trials)), np.int32)
+    streams = None if job.trials is None else job.trials.stream
+    split, whole = (start.out_info, streams), (job.data, job.sets, job.set_rows, order, np.int32(0))
+    if job.mesh is not None:
+        split, whole = _specs(split, job.mesh, PartitionSpec(TRIALS)), _specs(whole, job.mesh, PartitionSpec())
+    train = program.train_chunk.lower(job.plan, room, job.mesh, *split, *whole)
     with ThreadPoolExecutor(2) as pool:
         begin, go = pool.submit(compile_briefly, start), pool.submit(train.compile)  # start runs once
     return begin.result(), go.result(), time.perf_counter() - begun
+
+
+def _specs(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
+    sharding = NamedSharding(mesh, spec)
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding), tree)
 
 
 def _room(job: Job) -> int:
@@ -91,16 +142,16 @@ def _room(job: Job) -> int:
     return max(1, min(room, job.epochs, ORDER_BYTES // per_epoch if per_epoch else room))
 
 
-def stop_reasons(state: TrainState) -> list[str | None]:
-    """Why each trial ended short of its epochs, in words; None where it did not."""
+def stop_reasons(plan: Plan, state: TrainState, epochs: int) -> list[str]:
+    """Why each trial ended, in words."""
     names = checked_names(state.params)
     codes = (np.atleast_1d(np.asarray(a)).tolist() for a in (state.stop, state.epoch, state.leaf))
-    return [_why(names[leaf], done) if stop == NONFINITE else None for stop, done, leaf in zip(*codes, strict=True)]
+    return [_reason(plan, stop, done, names[leaf], epochs) for stop, done, leaf in zip(*codes, strict=True)]
 
 
-def _why(name: str, done: int) -> str:
+def _reason(plan: Plan, stop: int, done: int, name: str, epochs: int) -> str:
+    if stop == RUNNING:
+        return f"ran all {epochs} epochs"
+    if stop != NONFINITE:
+        return f"epoch {done}: {plan.stop[stop - RULE].reason}"
     return f"non-finite after epoch {done + 1}: {name} is the first leaf with NaN or infinity; params are those of epoch {done}"
-
-
-def ran_all(epochs: int) -> str:
-    return f"ran all {epochs} epochs"

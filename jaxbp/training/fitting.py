@@ -12,16 +12,17 @@ import numpy as np
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import doors, engine
-from jaxbp.training.state import Data
+from jaxbp.training.state import NONFINITE, Data
 from jaxbp.training.task import Options, Task, make_data, make_job, prepare
 
 
 class FitResult(NamedTuple):
     """What a run gave.
 
-    params: after the last epoch that was finite. opt_state: the optimiser's, of the same moment. history: one array an epoch
-    by name, "loss" and the metrics of the training set, "validation_loss" ... of the validation set. stop_reason: why
-    training ended, in words. epochs: epochs done. scale: the fitted statistics of `scale`, () without: predict by
+    params: after the last epoch that was finite, or of the best epoch where a stopping rule keeps it. opt_state: the
+    optimiser's after the last epoch. history: one array an epoch by name, "loss" and the metrics of the training set,
+    "validation_loss" ... of the validation set. stop_reason: why training ended, in words. epochs: epochs done. best_epoch:
+    the epoch that params belong to. scale: the fitted statistics of `scale`, () without: predict by
     `net(params, apply(scale, x))`. seconds_compile, seconds_run: apart.
     """
 
@@ -30,6 +31,7 @@ class FitResult(NamedTuple):
     history: dict[str, np.ndarray]
     stop_reason: str
     epochs: int
+    best_epoch: int
     scale: Any
     seconds_compile: float
     seconds_run: float
@@ -60,6 +62,8 @@ def fit(
     shuffle: bool = True,
     remainder: str = "short",
     evaluate_training: bool = False,
+    stop: Any = None,
+    accumulate: int = 1,
     chunk: int | None = None,
     progress: Callable | None = None,
 ) -> FitResult:
@@ -86,6 +90,9 @@ def fit(
       shuffle: a new order every epoch; False takes the rows as they come.
       evaluate_training: False reports of the training set what its batches gave on the way, each before its own update,
         which is cheap; True evaluates the whole set after every epoch in prediction form.
+      stop: a stopping rule or several (`jaxbp.training.patience(10)`, `halve_on_plateau`, `reach`, `misclassified`,
+        `settle`), looked at after every epoch inside the compiled loop.
+      accumulate: cut each batch into so many parts, one after another: the memory of one part, the gradient of the whole.
       chunk: epochs to a compiled call; progress(epochs done, info of the last) is called after each. Without chunk a run is
         one call, or about 20 where there is somebody to tell.
 
@@ -96,7 +103,7 @@ def fit(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress,
+        evaluate_training, chunk, progress, stop, accumulate,
     )  # fmt: skip
     task = prepare("fit", net, loss, optimizer, x, targets, options)
     sets, set_rows = {}, {}
@@ -105,11 +112,11 @@ def fit(
         set_rows["validation_"] = (np.arange(inputs.batch_size(sets["validation_"].x)),)
     job = make_job(task, None, (np.arange(task.n),), sets, set_rows)
     ran = engine.run(job)
-    state, (broken,) = ran.state, engine.stop_reasons(ran.state)
-    if broken:
-        warnings.warn(f"fit: {broken}", RuntimeWarning, stacklevel=2)
+    state, (reason,) = ran.state, engine.stop_reasons(job.plan, ran.state, epochs)
+    if int(state.stop) == NONFINITE:
+        warnings.warn(f"fit: {reason}", RuntimeWarning, stacklevel=2)
     return FitResult(
-        state.params, state.opt_state, ran.history, broken or engine.ran_all(epochs), int(state.epoch), state.scale,
+        state.chosen, state.opt_state, ran.history, reason, int(state.epoch), int(state.best_epoch), state.scale,
         ran.seconds_compile, ran.seconds_run,
     )  # fmt: skip
 
@@ -118,7 +125,13 @@ def validation_set(task: Task, validation: Any) -> Data:
     if not isinstance(validation, tuple) or len(validation) not in (2, 3):
         got = type(validation).__name__ if not isinstance(validation, tuple) else f"a tuple of {len(validation)}"
         raise TypeError(f"fit: validation: (x, targets) or (x, targets, sample_weight) was expected, got {got}")
-    x, targets, weight = doors.examples("fit", *validation, *(None,) * (3 - len(validation)), prefix="validation ")
+    x, targets, weight = doors.examples(
+        "fit",
+        *validation,
+        *(None,) * (3 - len(validation)),
+        prefix="validation ",
+        takes_nan=task.plan.scale is not None and task.plan.scale.takes_nan,
+    )
     doors.require_same_examples("fit: validation x", inputs.spec_of(x), inputs.spec_of(task.x))
     try:
         doors.require_fit(task.plan, x, targets, task.options.params)

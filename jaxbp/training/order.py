@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 
-EPOCHS, FOLDS = 0, 1  # what a permutation is drawn for: streams of one key that never meet
+EPOCHS, FOLDS, INNER, SETTINGS = 0, 1, 2, 3  # what a permutation is drawn for: streams of one key that never meet
 
 
 def key_words(key: jax.Array) -> np.ndarray:
@@ -46,6 +46,12 @@ class Order(NamedTuple):
     pad: int  # the row that stands for padding
     shuffle: bool
     remainder: str
+    least_steps: int = 0  # filled up with batches of padding, for the shapes of a run of more trials
+
+    @property
+    def longest(self) -> int:
+        """The number of steps that every trial has in an epoch."""
+        return max([self.least_steps, *self.steps])
 
     @property
     def steps(self) -> list[int]:
@@ -59,7 +65,7 @@ class Order(NamedTuple):
     @property
     def uneven(self) -> bool:
         """Whether some batch of some trial holds nothing but padding."""
-        return len(set(self.steps)) > 1
+        return len({*self.steps, self.longest}) > 1
 
     @property
     def shuffled(self) -> list[bool]:
@@ -68,12 +74,12 @@ class Order(NamedTuple):
 
     @property
     def bytes_per_epoch(self) -> int:
-        return 4 * max(self.steps) * len(self.rows) * self.batch_size if any(self.shuffled) else 0
+        return 4 * self.longest * len(self.rows) * self.batch_size if any(self.shuffled) else 0
 
     def shape(self, room: int, trials: bool) -> tuple[int, ...]:
         """Of `chunk`, without the axis of trials where there is one trial alone."""
         epochs = room if any(self.shuffled) else 1
-        return (epochs, max(self.steps), *([len(self.rows)] if trials else []), self.batch_size)
+        return (epochs, self.longest, *([len(self.rows)] if trials else []), self.batch_size)
 
     def chunk(self, words: np.ndarray, first: int, last: int, room: int) -> np.ndarray:
         """(room, steps, trials, batch): the rows of epochs first..last-1, then padding. words: of the trials' keys.
@@ -81,13 +87,13 @@ class Order(NamedTuple):
         Where each epoch has the same order, one epoch is given: (1, steps, trials, batch).
         """
         epochs, room = (range(first, last), room) if any(self.shuffled) else ((0,), 1)
-        order = np.full((room, len(self.rows), max(self.steps) * self.batch_size), self.pad, np.int32)
+        order = np.full((room, len(self.rows), self.longest * self.batch_size), self.pad, np.int32)
         for trial, (of_trial, rows, steps, shuffled) in enumerate(zip(words, self.rows, self.steps, self.shuffled, strict=True)):
             used = min(len(rows), steps * self.batch_size)
             for i, epoch in enumerate(epochs):
                 of_epoch = rows[permutation(of_trial, epoch, len(rows))] if shuffled else rows
                 order[i, trial, :used] = of_epoch[:used]
-        order = order.reshape(room, len(self.rows), max(self.steps), self.batch_size)
+        order = order.reshape(room, len(self.rows), self.longest, self.batch_size)
         return np.ascontiguousarray(order.transpose(0, 2, 1, 3))
 
 

@@ -1,41 +1,92 @@
 """The compiled part of training: steps in a scan, inside a loop over epochs, all of it pure.
 
     start        key, data -> TrainState                       initial params, fitted scaling, optimiser state
-    step         one batch: (params, opt_state) -> the same, and info
-    train_epoch  a scan of steps and the evaluations: TrainState -> TrainState, info
+    train_epoch  a scan of steps, the evaluations, the stopping rules: TrainState -> TrainState, info
     train_chunk  a loop of epochs, until all trials have stopped
 
-With `plan.trials` everything but the data has a trial axis (folds now): each epoch is mapped over it, a trial that has
-stopped is kept as it was, and the loop ends when none runs. The data are shared; trials differ in the rows they gather.
+With `plan.trials` everything but the data has a trial axis (folds, seeds, hyper-parameters): "vmap" maps each epoch over it,
+keeps a trial that has stopped as it was and ends the loop when none runs; "map" does one trial after the other. The data
+are shared; trials differ in the rows they gather. Over a mesh of devices each device has its share of the trials, with a
+loop of its own.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
-from jaxbp import backprop, inputs, tree
-from jaxbp.training.metrics import ratio, weighted
-from jaxbp.training.state import NONFINITE, RUNNING, Data, Plan, TrainState, finite_flags
-
-
-DRAWS = 2**31 - 1  # the branch of a trial's key that training draws from: init splits the key into a few, counted from 0
-
-# --- batches
+from jaxbp import inputs, tree
+from jaxbp.training.evaluation import add_up, evaluate, predict, sums, values
+from jaxbp.training.state import NONFINITE, PADDING, RULE, RUNNING, Data, Plan, TrainState, finite_flags
+from jaxbp.training.stopping import Epoch
+from jaxbp.training.updates import draw_keys, example_spec, step
 
 
-def take(plan: Plan, data: Data, scale: Any, rows: jax.Array) -> tuple[Any, Any, jax.Array | None]:
-    """(x, targets, weight) of these rows, scaled; the padding row n has weight 0."""
-    pick = lambda a: jnp.take(a, rows, axis=0, mode="clip")
-    x = jax.tree.map(pick, data.x)
-    if plan.scale is not None:
-        x = plan.scale.apply(scale, x)
-    return x, jax.tree.map(pick, data.targets), None if data.weight is None else pick(data.weight)
+LAST_BRANCH = 2**32 - 1  # seed s > 0 is this branch of the run's key less s
+TRIALS = "trials"  # the axis of a mesh
+
+# --- start
+
+
+class Trials(NamedTuple):
+    """Which trials a run has, one entry a trial.
+
+    number: of the fold, -1 for padding. seed: 0, 1, ... stream: which rows and which order it meets. hyper: the numbers that
+    its setup is made of, by name.
+    """
+
+    number: Any
+    seed: Any
+    stream: Any
+    hyper: dict[str, Any]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def start(plan: Plan, key: jax.Array, trials: Trials | None, params: Any, data: Data, rows: jax.Array) -> TrainState:
+    """The state before the first epoch.
+
+    trials: None for one trial with this key; else each has `trial_key`. params: None to draw them by `net.init`, from the
+    key of the trial. rows ([streams,] rows): what the scaling is fitted on.
+    """
+    if trials is None:
+        return _start_one(plan, data, params, {}, key, rows, RUNNING)
+
+    def one(trial: Trials) -> TrainState:
+        stop = jnp.where(trial.number < 0, PADDING, RUNNING)
+        of_trial = trial_key(key, trial.seed, jnp.maximum(trial.number, 0))
+        return _start_one(plan, data, params, trial.hyper, of_trial, rows[trial.stream], stop)
+
+    return lax.map(one, trials)  # mapped by vmap, the random bits take twice as long to compile
+
+
+def trial_key(key: jax.Array, seed: Any, number: Any) -> jax.Array:
+    """fold_in(key, number) for the first seed, so that its trials are those of `cross_validate`; other seeds branch off first."""
+    branch = jax.random.fold_in(key, jnp.uint32(LAST_BRANCH) - jnp.asarray(seed, jnp.uint32))
+    return jax.random.fold_in(jnp.where(seed == 0, key, branch), number)
+
+
+def _start_one(plan: Plan, data: Data, params: Any, hyper: Any, key: jax.Array, rows: jax.Array, stop: Any) -> TrainState:
+    plan = plan.at(hyper)
+    scale = () if plan.scale is None else plan.scale.fit(data.x, row_weights(data, rows))
+    if params is None:
+        params, _ = plan.net.init(key, example_spec(plan, data, scale))
+    count = lambda n: jnp.asarray(n, jnp.int32)
+    state = TrainState(
+        params, plan.optimizer.init(params), scale, hyper, key, epoch=count(0), step=count(0), stop=count(stop), leaf=count(-1),
+        rate=jnp.ones((), jnp.float32), memory=tuple(rule.init() for rule in plan.stop), best=params if plan.keeps else (),
+        best_epoch=count(0),
+    )  # fmt: skip
+    return jax.tree.map(_own, state)
+
+
+def _own(leaf: jax.Array) -> jax.Array:
+    """A copy: train_chunk donates its state, never the caller's arrays. And no weak type, which one epoch would make strong."""
+    return jnp.copy(lax.convert_element_type(leaf, leaf.dtype))
 
 
 def row_weights(data: Data, rows: jax.Array) -> jax.Array:
@@ -46,154 +97,33 @@ def row_weights(data: Data, rows: jax.Array) -> jax.Array:
     return (weight * jnp.zeros(n + 1, weight.dtype).at[rows].add(1))[:n]
 
 
-# --- start
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def start(plan: Plan, key: jax.Array, trials: Any, params: Any, data: Data, rows: jax.Array) -> TrainState:
-    """The state before the first epoch.
-
-    trials: None for one trial with this key, or the numbers (trials,) of trials, whose keys are fold_in(key, number).
-    params: None to draw them by `net.init`, from the key of the trial. rows ([trials,] rows): what the scaling is fitted on.
-    """
-    if trials is None:
-        return _start_one(plan, data, params, key, rows)
-    one = lambda trial: _start_one(plan, data, params, jax.random.fold_in(key, trial[0]), trial[1])
-    return lax.map(one, (trials, rows))  # mapped by vmap, the random bits take twice as long to compile
-
-
-def _start_one(plan: Plan, data: Data, params: Any, key: jax.Array, rows: jax.Array) -> TrainState:
-    scale = () if plan.scale is None else plan.scale.fit(data.x, row_weights(data, rows))
-    if params is None:
-        params, _ = plan.net.init(key, example_spec(plan, data, scale))
-    zero = jnp.zeros((), jnp.int32)
-    state = TrainState(params, plan.optimizer.init(params), scale, key, zero, zero, zero + RUNNING, zero - 1)
-    return jax.tree.map(_own, state)
-
-
-def _own(leaf: jax.Array) -> jax.Array:
-    """A copy: train_chunk donates its state, never the caller's arrays. And no weak type, which one epoch would make strong."""
-    return jnp.copy(lax.convert_element_type(leaf, leaf.dtype))
-
-
-def example_spec(plan: Plan, data: Data, scale: Any) -> Any:
-    """The spec of one example as the net sees it."""
-    one = lambda d, s: take(plan, d, s, jnp.zeros(1, jnp.int32))[0]
-    return inputs.spec_of(jax.eval_shape(one, data, scale))
-
-
-# --- one update
-
-
-def gradient(plan: Plan) -> Any:
-    """f(params, x, targets, ...) -> ((value, aux), grads), by hand or by `jax.grad` of the same mathematics."""
-    options = {"penalty": plan.penalty, "reduction": plan.reduction, "has_aux": True}
-    if plan.gradient == "manual":
-        return backprop.value_and_grad(plan.net, plan.loss, **options)
-    return jax.value_and_grad(backprop.objective(plan.net, plan.loss, **options), has_aux=True)
-
-
-def step(plan: Plan, data: Data, state: TrainState, metrics: tuple, carry: tuple, batch: tuple) -> tuple[tuple, Any]:
-    """One update by one batch. carry: (params, opt_state); batch: (rows, key or None); info: sums of loss and metrics.
-
-    All of a batch uses the weights as they were before it. A batch of nothing but weight 0 changes nothing.
-    """
-    params, opt_state = carry
-    rows, key = batch
-    x, targets, weight = take(plan, data, state.scale, rows)
-    (value, aux), grads = gradient(plan)(params, x, targets, sample_weight=weight, key=key)
-    value_fn = functools.partial(_value, plan, x, targets, weight, key)
-    updates, new_opt_state = plan.optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=value_fn)
-    new = (backprop.update_statistics(_apply(params, updates), aux.statistics), new_opt_state)
-    if plan.skip_empty and weight is not None:
-        new = tree.where(jnp.any(weight != 0), new, carry)
-    return new, _sums(metrics, aux.outputs, aux.losses, targets, weight)
-
-
-def draw_keys(plan: Plan, state: TrainState, steps: int) -> Any:
-    """The keys of the draws of an epoch's updates, None where the net draws nothing.
-
-    Update t of a trial has fold_in(fold_in(key, DRAWS), t): another branch of the key than the one `net.init` drew from.
-    """
-    if "key" not in plan.net.traits:
-        return None
-    branch = jax.random.fold_in(state.key, DRAWS)
-    return jax.vmap(lambda i: jax.random.fold_in(branch, state.step + i))(jnp.arange(steps, dtype=jnp.int32))
-
-
-def _value(plan: Plan, x: Any, targets: Any, weight: Any, key: Any, params: Any) -> jax.Array:
-    """The objective of this batch as a function of params, for optimisers with a line search."""
-    f = backprop.objective(plan.net, plan.loss, penalty=plan.penalty, reduction=plan.reduction)
-    return f(params, x, targets, sample_weight=weight, key=key)
-
-
-def _apply(params: Any, updates: Any) -> Any:
-    """params + updates; population statistics are no parameters and stay."""
-    move = lambda train, param, update: optax.apply_updates(param, update) if train else param
-    return jax.tree.map(move, tree.trainable(params), params, updates)
-
-
-def _sums(metrics: tuple, outputs: Any, losses: jax.Array, targets: Any, weight: Any) -> tuple:
-    return (weighted(losses, weight), *(metric.sums(outputs, targets, weight) for metric in metrics))
-
-
-def _values(metrics: tuple, sums: tuple, prefix: str = "") -> dict[str, jax.Array]:
-    """The numbers of the added sums, by name."""
-    loss, *others = sums
-    named = {metric.name: metric.value(s) for metric, s in zip(metrics, others, strict=True)}
-    return {prefix + name: value for name, value in {"loss": ratio(loss), **named}.items()}
-
-
-def _added(sums: Any) -> Any:
-    return jax.tree.map(lambda a: jnp.sum(a, axis=0), sums)
-
-
-# --- evaluation
-
-
-def evaluate(plan: Plan, state: TrainState, data: Data, rows: jax.Array, prefix: str) -> dict[str, jax.Array]:
-    """Loss and metrics of rows (blocks, block) of the data in prediction form, a block at a time."""
-
-    def block(rows: jax.Array) -> tuple:
-        x, targets, weight = take(plan, data, state.scale, rows)
-        outputs, _ = plan.net.forward(state.params, x, train=False, key=None)
-        losses, _ = plan.loss.forward(outputs, targets)
-        return _sums(plan.metrics, outputs, losses, targets, weight)
-
-    return _values(plan.metrics, _added(lax.map(block, rows)), prefix)
-
-
-def predict(plan: Plan, state: TrainState, data: Data, rows: jax.Array) -> Any:
-    """The outputs for rows (blocks, block) of the data, in this order, padding included."""
-
-    def block(rows: jax.Array) -> Any:
-        x, _, _ = take(plan, data, state.scale, rows)
-        return plan.net.forward(state.params, x, train=False, key=None)[0]
-
-    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), lax.map(block, rows))
-
-
 # --- epochs
 
 
 def train_epoch(
     plan: Plan, data: Data, sets: dict[str, Data], state: TrainState, order: jax.Array, rows: dict[str, jax.Array]
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One pass over order (steps, batch), then the evaluations. info: the numbers of the epoch by name.
+    """One pass over order (steps, batch), then the evaluations and the stopping rules. info: the epoch's numbers by name.
 
     "loss" and the metrics without prefix are of the training batches as they were met, each before its update, or of the
     training set after the epoch where it is among `sets`. The losses are without penalty.
     """
-    keys = draw_keys(plan, state, order.shape[0])
+    plan = plan.at(state.hyper)
     metrics = () if "" in rows else plan.metrics  # measured on the whole training set instead
-    one = functools.partial(step, plan, data, state, metrics)
-    (params, opt_state), sums = lax.scan(one, (state.params, state.opt_state), (order, keys))
-    new = state._replace(params=params, opt_state=opt_state, epoch=state.epoch + 1, step=state.step + _updates(plan, data, order))
-    info = _values(metrics, _added(sums))
+
+    def one(carry: tuple, batch: tuple) -> tuple:
+        carry, of_batch = step(plan, data, state, carry, batch)
+        return carry, sums(metrics, *of_batch)
+
+    batches = (order, draw_keys(plan, state, order.shape[0]))
+    (params, opt_state), parts = lax.scan(one, (state.params, state.opt_state), batches)
+    steps = state.step + _updates(plan, data, order)
+    new = state._replace(params=params, opt_state=opt_state, epoch=state.epoch + 1, step=steps, best_epoch=state.epoch + 1)
+    info = values(metrics, add_up(parts))
     flags = finite_flags(new.params, info["loss"])
     for prefix, rows_of_set in rows.items():
         info |= evaluate(plan, new, sets[prefix], rows_of_set, prefix)
-    return _settle(state, new, flags, info)
+    return _settle(state, _apply_rules(plan, state, new, info), flags, info)
 
 
 def _updates(plan: Plan, data: Data, order: jax.Array) -> jax.Array:
@@ -204,27 +134,49 @@ def _updates(plan: Plan, data: Data, order: jax.Array) -> jax.Array:
     return jnp.sum(jnp.any(weight.reshape(order.shape[0], -1) != 0, axis=1), dtype=jnp.int32)
 
 
+def _apply_rules(plan: Plan, old: TrainState, new: TrainState, info: dict) -> TrainState:
+    """The new state as the stopping rules leave it: memories, the best params, the rate, the first rule that says stop."""
+    # a rule that watches the validation set watches the inner split of a fold where there is one
+    inner = {name.replace("inner_", "validation_", 1): value for name, value in info.items() if name.startswith("inner_")}
+    change = jnp.stack([jnp.max(jnp.abs(a - b)) for a, b in _moved(old.params, new.params)] or [jnp.zeros(())]).max()
+    epoch, memories = Epoch(new.epoch, info | inner, change), []
+    for i, (rule, memory) in reversed(list(enumerate(zip(plan.stop, old.memory, strict=True)))):  # the first has the last word
+        memory, decision = rule.update(memory, epoch)
+        memories.insert(0, memory)
+        new = new._replace(stop=jnp.where(decision.stop, RULE + i, new.stop), rate=new.rate * decision.rate)
+        if rule.keeps:
+            best, best_epoch = tree.where(decision.best, (new.params, new.epoch), (old.best, old.best_epoch))
+            new = new._replace(best=best, best_epoch=best_epoch)
+    return new._replace(memory=tuple(memories))
+
+
+def _moved(old: Any, new: Any) -> list[tuple[jax.Array, jax.Array]]:
+    """(new, old) of the leaves that are trained."""
+    leaves = zip(*map(jax.tree.leaves, (tree.trainable(new), new, old)), strict=True)
+    return [(a, b) for train, a, b in leaves if train and inputs.is_floating(a) and a.size]
+
+
 def _settle(old: TrainState, new: TrainState, flags: jax.Array, info: dict) -> tuple[TrainState, dict]:
     """The new state where the trial runs and all is finite, else the old one; info is NaN where no epoch was done."""
     runs, finite = old.stop == RUNNING, jnp.all(flags)
     done, broken = runs & finite, runs & ~finite
-    params, opt_state, epoch, steps = tree.where(
-        done, (new.params, new.opt_state, new.epoch, new.step), (old.params, old.opt_state, old.epoch, old.step)
-    )
-    stop = jnp.where(broken, NONFINITE, old.stop)
+    fixed = {"scale": old.scale, "hyper": old.hyper, "key": old.key}
+    kept = tree.where(done, new._replace(**dict.fromkeys(fixed)), old._replace(**dict.fromkeys(fixed)))
+    stop = jnp.where(broken, NONFINITE, kept.stop)
     leaf = jnp.where(broken, jnp.argmin(flags).astype(jnp.int32), old.leaf)
-    kept = old._replace(params=params, opt_state=opt_state, epoch=epoch, step=steps, stop=stop, leaf=leaf)
-    return kept, {name: jnp.where(done, value, jnp.nan) for name, value in info.items()}
+    return kept._replace(stop=stop, leaf=leaf, **fixed), {name: jnp.where(done, value, jnp.nan) for name, value in info.items()}
 
 
 # --- chunks of epochs
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
 def train_chunk(
     plan: Plan,
     room: int,
+    mesh: Mesh | None,
     state: TrainState,
+    streams: Any,
     data: Data,
     sets: dict[str, Data],
     rows: dict[str, jax.Array],
@@ -233,13 +185,45 @@ def train_chunk(
 ) -> tuple[TrainState, dict[str, jax.Array], Any]:
     """Up to `length` <= room epochs. Returns the state, the info of every epoch (axis 0), the outputs for the validation rows.
 
-    order: (epochs or 1, steps, [trials,] batch); one epoch's order serves all where there is one. The history has `room`
-    entries, NaN past the last epoch, so that a shorter last chunk is the same program. sets and rows: what to evaluate
-    after each epoch, by the prefix of its names ("" the training set, "validation_"), and its rows ([trials,] blocks, block).
+    streams: (trials,), which of the orders and row tables each trial has; None for one trial. order: (epochs or 1, steps,
+    [streams,] batch); one epoch's order serves all where there is one. sets and rows: what to evaluate after each epoch, by
+    the prefix of its names ("" the training set, "validation_"), and its rows ([streams,] blocks, block). The history has
+    `room` entries, NaN past the last epoch, so that a shorter last chunk is the same program.
     """
+    chunk = functools.partial(_chunk, plan, room)
+    if mesh is None:
+        return chunk(state, streams, data, sets, rows, order, length)
+    split, whole, epochs_first = PartitionSpec(TRIALS), PartitionSpec(), PartitionSpec(None, TRIALS)
+    shares = jax.shard_map(
+        chunk, mesh=mesh, in_specs=(split, split, *[whole] * 5), out_specs=(split, epochs_first, split), check_vma=False
+    )
+    return shares(state, streams, data, sets, rows, order, length)
+
+
+def _chunk(
+    plan: Plan, room: int, state: TrainState, streams: Any, data: Data, sets: dict, rows: dict, order: jax.Array, length: Any
+) -> tuple:
     one = functools.partial(train_epoch, plan, data, sets)
-    advance = jax.vmap(one, in_axes=(0, 1, 0)) if plan.trials else one
-    shapes = jax.eval_shape(advance, state, order[0], rows)[1]
+    of_stream = lambda stream: jax.tree.map(lambda table: table[stream], rows)
+    if plan.trials == "vmap":
+        epoch = lambda state, order: jax.vmap(one, (0, 1, 0))(state, order[:, streams], of_stream(streams))
+        state, history = _epochs(room, epoch, state, order, length)
+    elif plan.trials == "map":
+
+        def trial(of_trial: tuple) -> tuple:
+            state, stream = of_trial
+            return _epochs(room, lambda state, order: one(state, order[:, stream], of_stream(stream)), state, order, length)
+
+        state, history = lax.map(trial, (state, streams))
+        history = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), history)
+    else:
+        state, history = _epochs(room, lambda state, order: one(state, order, rows), state, order, length)
+    return state, history, _predictions(plan, sets, rows, streams, state)
+
+
+def _epochs(room: int, epoch: Any, state: TrainState, order: jax.Array, length: Any) -> tuple[TrainState, dict]:
+    """The loop over epochs, ended early when no trial runs."""
+    shapes = jax.eval_shape(epoch, state, order[0])[1]
     history = jax.tree.map(lambda s: jnp.full((room, *s.shape), jnp.nan, s.dtype), shapes)
 
     def runs(loop: tuple) -> jax.Array:
@@ -248,15 +232,22 @@ def train_chunk(
 
     def body(loop: tuple) -> tuple:
         i, state, history = loop
-        state, info = advance(state, order[i % order.shape[0]], rows)
+        state, info = epoch(state, order[i % order.shape[0]])
         return i + 1, state, jax.tree.map(lambda h, v: h.at[i].set(v), history, info)
 
     _, state, history = lax.while_loop(runs, body, (jnp.zeros((), jnp.int32), state, history))
-    return state, history, _predictions(plan, sets, rows, state)
+    return state, history
 
 
-def _predictions(plan: Plan, sets: dict[str, Data], rows: dict[str, jax.Array], state: TrainState) -> Any:
+def _predictions(plan: Plan, sets: dict[str, Data], rows: dict[str, jax.Array], streams: Any, state: TrainState) -> Any:
     if not plan.predict:
         return ()
-    of_one = lambda state, rows: predict(plan, state, sets["validation_"], rows)
-    return (jax.vmap(of_one) if plan.trials else of_one)(state, rows["validation_"])
+
+    def one(state: TrainState, rows: jax.Array) -> Any:
+        return predict(plan.at(state.hyper), state, sets["validation_"], rows)
+
+    held_out = rows["validation_"]
+    if not plan.trials:
+        return one(state, held_out)
+    each = jax.vmap(one) if plan.trials == "vmap" else lambda *of_trials: lax.map(lambda t: one(*t), of_trials)
+    return each(state, held_out[streams])

@@ -16,8 +16,10 @@ from jaxbp.training import doors
 from jaxbp.training.engine import Job
 from jaxbp.training.metrics import resolve
 from jaxbp.training.order import Order, blocks, padded_rows, typed
+from jaxbp.training.program import Trials
 from jaxbp.training.scaling import as_scale
 from jaxbp.training.state import Data, Plan
+from jaxbp.training.stopping import as_rules
 
 
 EVALUATION_BLOCK = 1024  # rows that are evaluated at a time
@@ -41,6 +43,8 @@ class Options(NamedTuple):
     evaluate_training: bool
     chunk: int | None
     progress: Any
+    stop: Any
+    accumulate: int
 
 
 class Task(NamedTuple):
@@ -64,10 +68,13 @@ def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: 
     """The task, or ValueError and TypeError where something does not fit."""
     doors.require_parts(name, net, loss, optimizer, options.penalty)
     doors.require_options(name, options)
-    x, targets, weight = doors.examples(name, x, targets, options.sample_weight)
+    scale = as_scale(options.scale)
+    takes_nan = scale is not None and scale.takes_nan
+    x, targets, weight = doors.examples(name, x, targets, options.sample_weight, takes_nan=takes_nan)
     plan = Plan(
         net, loss, with_extra_args(optimizer), options.penalty, options.reduction, options.gradient, (),
-        as_scale(options.scale), trials=False, skip_empty=False, predict=False,
+        scale, trials="", skip_empty=False, predict=False, stop=as_rules(options.stop),
+        accumulate=options.accumulate,
     )  # fmt: skip
     outputs = doors.require_fit(plan, x, targets, options.params)
     plan = plan._replace(metrics=resolve(options.metrics, loss, outputs, targets))
@@ -80,23 +87,25 @@ def with_extra_args(optimizer: optax.GradientTransformation) -> optax.GradientTr
     return optax.with_extra_args_support(optimizer)
 
 
-def make_job(task: Task, trials: np.ndarray | None, train: tuple[np.ndarray, ...], sets: dict, set_rows: dict) -> Job:
-    """The job of training on these rows, one index array a trial.
+def make_job(task: Task, trials: Trials | None, train: tuple[np.ndarray, ...], sets: dict, set_rows: dict) -> Job:
+    """The job of training on these rows, one index array a stream (one for one trial).
 
-    trials: the numbers of the trials, None for one trial that has the key of the task. sets, set_rows: what to evaluate
-    beside the training set, by prefix as in `train_chunk`; the rows are one index array a trial.
+    sets, set_rows: what to evaluate beside the training set, by prefix as in `train_chunk`; the rows are one index array
+    a stream.
     """
     options, n, many = task.options, task.n, trials is not None
     batch_size = options.batch_size or max(map(len, train))
     remainder = "short" if options.batch_size is None else options.remainder  # a full batch leaves no rest
     order = Order(train, batch_size, n, options.shuffle, remainder)
     doors.require_batches(task.name, order, task.plan.net)
+    doors.require_parts_of_batches(task.name, batch_size, task.plan)
     zeros = task.weight is not None and bool(np.any(task.weight == 0))
-    plan = task.plan._replace(trials=many, skip_empty=order.uneven or zeros)
+    plan = task.plan._replace(trials="vmap" if many else "", skip_empty=order.uneven or zeros)
     data = make_data(task.x, task.targets, task.weight, order.short or order.uneven)
     if options.evaluate_training:
         sets = {"": make_data(task.x, task.targets, task.weight, True), **sets}
         set_rows = {"": train, **set_rows}
+    doors.require_monitors(task.name, plan, sets)
     tables = {prefix: table(rows, inputs.batch_size(sets[prefix].x), many) for prefix, rows in set_rows.items()}
     cut = {prefix: blocks(rows, inputs.batch_size(sets[prefix].x), EVALUATION_BLOCK) for prefix, rows in tables.items()}
     rows = table(train, n, many)

@@ -10,10 +10,13 @@ import jax
 import numpy as np
 
 from jaxbp.contracts import Layer, Loss
-from jaxbp.training import engine
+from jaxbp.training import doors, engine
 from jaxbp.training.metrics import class_labels
+from jaxbp.training.program import Trials
+from jaxbp.training.state import NONFINITE
 from jaxbp.training.task import Options, Task, make_data, make_job, prepare
-from jaxbp.validation.folds import Split, from_splitter, kfold, stratified_kfold
+from jaxbp.validation.execution import execute
+from jaxbp.validation.folds import Split, from_splitter, inner_split, kfold, stratified_kfold
 from jaxbp.validation.result import CVResult
 
 
@@ -40,6 +43,11 @@ def cross_validate(
     shuffle: bool = True,
     remainder: str = "short",
     evaluate_training: bool = False,
+    stop: Any = None,
+    stop_on: str = "inner",
+    inner: float = 0.1,
+    accumulate: int = 1,
+    execution: str | None = None,
     chunk: int | None = None,
     progress: Callable | None = None,
 ) -> CVResult:
@@ -58,6 +66,12 @@ def cross_validate(
       params: where all folds begin; None draws them fold by fold.
       sample_weight: also weighs the scores.
       scale: fitted inside each fold, on the rows that it trains on.
+      stop: rules as of `fit`; every fold stops by itself. A rule that watches "validation_..." watches an inner split, the
+        share `inner` of the fold's training rows, held out of its training (drawn class by class where the folds are). With
+        stop_on="fold" it watches the fold itself: the scores are then of an epoch that was chosen on them, and so too good.
+      execution: "sharded", folds spread over all devices and mapped by vmap on each; "vmap", on one device; "map", one fold
+        after another inside the compiled program, over all devices; "loop", one call a fold. None is "sharded" where there
+        are several devices, else "vmap". The numbers are the same but for rounding; convolutional nets are faster by "map".
 
     A fold that turns non-finite stops by itself, with a RuntimeWarning that names it; the others go on.
 
@@ -66,16 +80,34 @@ def cross_validate(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress,
+        evaluate_training, chunk, progress, stop, accumulate,
     )  # fmt: skip
     task = prepare("cross_validate", net, loss, optimizer, x, targets, options)
     splits, stratified = draw_splits(task, folds, stratified, groups)
     require_weight(task, splits)
-    held_out = {"validation_": make_data(task.x, task.targets, task.weight, True)}
-    rows = {"validation_": tuple(split.validation for split in splits)}
-    job = make_job(task, np.arange(len(splits), dtype=np.int32), tuple(split.train for split in splits), held_out, rows)
+    train, sets, rows = rows_of(task, splits, stop_on, inner, stratified)
+    streams = np.arange(len(splits), dtype=np.int32)
+    job = make_job(task, Trials(streams, np.zeros_like(streams), streams, {}), train, sets, rows)
     job = job._replace(plan=job.plan._replace(predict=True))
-    return result_of(task, engine.run(job), splits, stratified)
+    stopped_on = stop_on if watches_validation(task) else None
+    return result_of(task, execute(job, execution), job.plan, splits, train, stratified, stopped_on)
+
+
+def rows_of(task: Task, splits: tuple[Split, ...], stop_on: str, inner: float, stratified: bool) -> tuple:
+    """(training rows, sets, rows of the sets by prefix), with an inner split where a stopping rule watches one."""
+    doors.require_one_of("cross_validate", "stop_on", stop_on, ("inner", "fold"))
+    held_out = make_data(task.x, task.targets, task.weight, True)
+    train, rows = tuple(s.train for s in splits), {"validation_": tuple(s.validation for s in splits)}
+    if not watches_validation(task) or stop_on == "fold":
+        return train, {"validation_": held_out}, rows
+    labels = class_labels(task.outputs, task.targets) if stratified else None
+    pairs = [inner_split(rows, inner, labels, jax.random.fold_in(task.key, i)) for i, rows in enumerate(train)]
+    train, watched_rows = zip(*pairs, strict=True)
+    return train, {"validation_": held_out, "inner_": held_out}, rows | {"inner_": watched_rows}
+
+
+def watches_validation(task: Task) -> bool:
+    return any((rule.monitor or "").startswith("validation_") for rule in task.plan.stop)
 
 
 def draw_splits(task: Task, folds: Any, stratified: bool | None, groups: Any) -> tuple[tuple[Split, ...], bool]:
@@ -105,16 +137,16 @@ def require_weight(task: Task, splits: tuple[Split, ...]) -> None:
             raise ValueError(f"cross_validate: split {i}: all of its {len(split.train)} training rows have sample_weight 0")
 
 
-def result_of(task: Task, ran: engine.Ran, splits: tuple[Split, ...], stratified: bool) -> CVResult:
-    reasons = engine.stop_reasons(ran.state)
-    for i, broken in enumerate(reasons):
-        if broken:
-            warnings.warn(f"cross_validate: fold {i}: {broken}", RuntimeWarning, stacklevel=3)
-    reasons = tuple(broken or engine.ran_all(task.options.epochs) for broken in reasons)
+def result_of(
+    task: Task, ran: engine.Ran, plan: Any, splits: tuple[Split, ...], train: tuple, stratified: bool, stop_on: str | None
+) -> CVResult:
+    reasons = tuple(engine.stop_reasons(plan, ran.state, task.options.epochs))
+    for i in np.flatnonzero(np.asarray(ran.state.stop) == NONFINITE):
+        warnings.warn(f"cross_validate: fold {i}: {reasons[i]}", RuntimeWarning, stacklevel=3)
     histories = {name: np.swapaxes(values, 0, 1) for name, values in ran.history.items()}
-    epochs = np.asarray(ran.state.epoch)
+    best = np.asarray(ran.state.best_epoch)
     scores = {
-        name.removeprefix("validation_"): last_of(values, epochs)
+        name.removeprefix("validation_"): last_of(values, best)
         for name, values in histories.items()
         if name.startswith("validation_")
     }
@@ -123,12 +155,14 @@ def result_of(task: Task, ran: engine.Ran, splits: tuple[Split, ...], stratified
     return CVResult(
         scores=scores,
         histories=histories,
-        splits=splits,
+        splits=tuple(Split(rows, split.validation) for rows, split in zip(train, splits, strict=True)),
         predictions=predictions,
         held_out=count,
-        epochs=epochs,
+        epochs=np.asarray(ran.state.epoch),
+        best_epochs=best,
         stop_reasons=reasons,
-        params=ran.state.params,
+        stopped_on=stop_on,
+        params=ran.state.chosen,
         scale=ran.state.scale,
         keys=ran.state.key,
         stratified=stratified,
@@ -138,7 +172,7 @@ def result_of(task: Task, ran: engine.Ran, splits: tuple[Split, ...], stratified
 
 
 def last_of(values: np.ndarray, epochs: np.ndarray) -> np.ndarray:
-    """Each fold's value after its last epoch, NaN where it did none. values: (folds, epochs, ...)."""
+    """Each fold's value after this epoch, NaN for epoch 0. values: (folds, epochs, ...)."""
     none = np.full((len(epochs), 1, *values.shape[2:]), np.nan, values.dtype)
     return np.concatenate([none, values], axis=1)[np.arange(len(epochs)), epochs]
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxbp import inputs
-from jaxbp.training.order import FOLDS, generator, key_words, typed
+from jaxbp.training.order import FOLDS, INNER, generator, key_words, typed
 
 
 class Split(NamedTuple):
@@ -60,6 +60,24 @@ def stratified_kfold(labels: Any, k: int, key: jax.Array | None) -> tuple[Split,
     fold_of = np.empty(len(labels), np.int64)
     fold_of[dealt] = np.arange(len(labels)) % k
     return splits_of(fold_of, k)
+
+
+def inner_split(rows: np.ndarray, share: float, labels: np.ndarray | None, key: jax.Array) -> Split:
+    """`rows` cut in two, at random: the share that is held out (one row or more, one of each class that has two) and the rest."""
+    if not 0 < share < 1:
+        raise ValueError(f"cross_validate: inner: a share of the training rows between 0 and 1 was expected, got {share!r}")
+    if len(rows) < 2:
+        raise ValueError(f"cross_validate: inner: {len(rows)} training rows cannot be split; use stop_on='fold' or larger folds")
+    draw = generator(key_words(typed(key)), INNER, 0).permutation(len(rows))
+    classes = np.zeros(len(rows)) if labels is None else labels[rows]
+    held = []
+    for label in np.unique(classes):
+        members = draw[classes[draw] == label]
+        held.append(members[: min(max(1, round(share * len(members))), len(members) - 1)])
+    held = np.concatenate(held)
+    if not len(held):
+        raise ValueError("cross_validate: inner: no class has two training rows; use stop_on='fold' or stratified=False")
+    return Split(np.sort(np.delete(rows, held)), np.sort(rows[held]))
 
 
 def splits_of(fold_of: Any, k: int | None = None) -> tuple[Split, ...]:

@@ -179,7 +179,7 @@ def test_mnist_on_the_real_images(tmp_path, data_dir):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ([], "{digits,mnist,audit-ecosystem}"),
+        ([], "{digits,mnist,csv,audit-ecosystem}"),
         (["digts"], "digits, mnist"),
         (["digits", "--epoch", "3"], "--epochs"),
         (["digits", "--epochs", "many"], "--epochs"),

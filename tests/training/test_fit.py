@@ -14,6 +14,7 @@ import pytest
 import jaxbp as bp
 from jaxbp import backprop
 from jaxbp.training import engine, fit, mean_of, order, program, standardize
+from jaxbp.training.updates import DRAWS
 
 
 KEY = jax.random.key(7)
@@ -105,8 +106,8 @@ def program_of(**options):
     seen, jitted = [], program.train_chunk
 
     class Spy:
-        def lower(self, plan, room, *args):
-            jaxpr = jax.make_jaxpr(functools.partial(jitted.__wrapped__, plan, room))(*args)
+        def lower(self, plan, room, mesh, *args):
+            jaxpr = jax.make_jaxpr(functools.partial(jitted.__wrapped__, plan, room, mesh))(*args)
             seen.append([equation.primitive.name for equation in equations(jaxpr.jaxpr)])
             raise InterruptedError  # nothing needs to be compiled
 
@@ -178,7 +179,7 @@ def test_weights_for_every_time():
 def traced_once(monkeypatch):
     """From here on the training program may be traced one time."""
     chex.clear_trace_counter()
-    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1), donate_argnums=2)
+    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1, 2), donate_argnums=3)
     monkeypatch.setattr(program, "train_chunk", once)
 
 
@@ -354,7 +355,7 @@ def test_draws_are_of_the_update():
     result = fit(net, LOSS, MOMENTUM, X, LABELS, key=KEY, epochs=2, batch_size=12, shuffle=False)
     params = initial(net)
     state, f = MOMENTUM.init(params), jax.jit(bp.value_and_grad(net, LOSS))
-    draws = jax.random.fold_in(KEY, program.DRAWS)
+    draws = jax.random.fold_in(KEY, DRAWS)
     for update in range(4):
         rows = np.arange(12) if update % 2 == 0 else np.arange(12, 24).clip(max=N - 1)  # the last batch has 11 and padding
         weight = np.ones(12) if update % 2 == 0 else np.arange(12) < 11

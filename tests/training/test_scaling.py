@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.impute import SimpleImputer
 
 from jaxbp.training import min_max, scaling, standardize
+from jaxbp.training.scaling import Scale, chain, impute_mean
 
 
 X = np.random.default_rng(0).normal(3, 2, (40, 5))
@@ -61,9 +66,88 @@ def test_images_have_a_statistic_for_every_pixel():
     assert scaled(standardize(), x, WEIGHT).shape == x.shape
 
 
+GAPS = X.copy()
+GAPS[np.random.default_rng(2).random(X.shape) < 0.3] = np.nan
+GAPS[WEIGHT > 0, 4] = np.nan  # nothing is there in the rows that count
+FILLED = SimpleImputer(keep_empty_features=True).fit(np.repeat(GAPS, WEIGHT, axis=0)).transform(GAPS)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-14), (np.float32, 1e-6), (jnp.bfloat16, 1e-2)])
+def test_missing_values_become_the_weighted_mean(dtype, tolerance):
+    x = jnp.asarray(GAPS, dtype)
+    got = scaled(impute_mean(), x, WEIGHT)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got.astype(float), FILLED, rtol=tolerance)
+    marked = scaled(impute_mean(indicator=True), x, WEIGHT)
+    assert marked.dtype == dtype
+    np.testing.assert_array_equal(marked[:, :5], got)
+    np.testing.assert_array_equal(marked[:, 5:], np.isnan(GAPS))
+    assert (FILLED[WEIGHT > 0, 4] == 0).all()
+    assert np.isnan(GAPS[WEIGHT == 0, 4]).any()
+    assert (~np.isnan(GAPS[WEIGHT == 0, 4])).any()
+
+
+def test_imputing_without_weights_and_in_other_shapes():
+    everything = impute_mean().fit(jnp.asarray(GAPS))
+    np.testing.assert_allclose(everything.value, np.nanmean(GAPS, axis=0), rtol=1e-14)
+    images = scaled(impute_mean(indicator=True), GAPS.reshape(40, 5, 1), WEIGHT)
+    assert images.shape == (40, 5, 2)  # the marks are channels
+    np.testing.assert_allclose(images[..., 0], FILLED, rtol=1e-14)
+    np.testing.assert_array_equal(images[..., 1], np.isnan(GAPS))
+    integers = np.arange(8, dtype=np.uint8).reshape(4, 2)
+    got = scaled(impute_mean(indicator=True), integers, np.ones(4))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, np.hstack([integers, np.zeros((4, 2))]))
+    with pytest.raises(ValueError, match=r"rows of features .* got \[40\]"):
+        scaled(impute_mean(indicator=True), GAPS[:, 0], WEIGHT)
+
+
+def test_a_chain_fits_each_on_what_came_before():
+    scale = chain(impute_mean(indicator=True), standardize(), min_max())
+    rows = np.repeat(FILLED, WEIGHT, axis=0)
+    middle = np.hstack([(FILLED - rows.mean(0)) / np.where(np.ptp(rows, axis=0) == 0, 1, rows.std(0)), np.isnan(GAPS)])
+    middle[:, 5:] -= np.repeat(middle[:, 5:], WEIGHT, axis=0).mean(0)
+    count = middle[WEIGHT > 0]
+    want = (middle - count.min(0)) / np.where(np.ptp(count, axis=0) < 1e-9, 1, np.ptp(count, axis=0))
+    np.testing.assert_allclose(scaled(scale, GAPS, WEIGHT), want, rtol=1e-10, atol=1e-12)
+
+
+def test_folds_are_fitted_side_by_side_in_one_program():
+    """As `cross_validate` does it: one traced function, mapped over the weights of the folds."""
+    scale, x = chain(impute_mean(), standardize()), jnp.asarray(GAPS)
+    folds = np.stack([(np.arange(40) % 4 != i) * (WEIGHT + 1.0) for i in range(4)])
+    together = jax.jit(lambda weights: jax.lax.map(lambda weight: scale.apply(scale.fit(x, weight), x), weights))(folds)
+    for got, weight in zip(together, folds, strict=True):
+        rows = weight > 0
+        changed = GAPS.copy()
+        changed[~rows] = 1e9  # what is held out must not matter
+        statistics = scale.fit(jnp.asarray(changed), jnp.asarray(weight))
+        np.testing.assert_allclose(scale.apply(statistics, x), got, rtol=1e-12, atol=1e-13)
+        alone = SimpleImputer(keep_empty_features=True).fit(np.repeat(GAPS, weight.astype(int), axis=0))
+        np.testing.assert_allclose(statistics[0].value, alone.statistics_, rtol=1e-12)
+
+
+def test_chains_and_what_takes_missing_values():
+    assert impute_mean().takes_nan
+    assert not standardize().takes_nan
+    assert chain(impute_mean(), standardize()).takes_nan
+    assert not chain(standardize(), impute_mean()).takes_nan  # standardize would meet the gaps
+    assert chain(impute_mean(), standardize()) is chain(impute_mean(indicator=False), standardize())
+    assert chain((standardize().fit, standardize().apply)) is chain(standardize())
+    again = pickle.loads(pickle.dumps(chain(impute_mean(indicator=True), chain(standardize(), min_max()))))
+    np.testing.assert_array_equal(
+        scaled(again, GAPS, WEIGHT), scaled(chain(impute_mean(indicator=True), standardize(), min_max()), GAPS, WEIGHT)
+    )
+    for wrong in ((), (None,), (standardize(), None)):
+        with pytest.raises(ValueError, match="one or more pairs"):
+            chain(*wrong)
+    with pytest.raises(TypeError, match="call it first"):
+        chain(impute_mean, standardize())
+
+
 def test_pairs():
     assert scaling.as_scale(None) is None
-    assert scaling.as_scale((len, len)) == scaling.Scale(len, len)
+    assert scaling.as_scale((len, len)) == Scale(len, len) == Scale(len, len, takes_nan=False)
     for wrong in (standardize, "standardize", (len,), (len, 3)):
         with pytest.raises(TypeError, match=r"a pair of functions \(fit, apply\)"):
             scaling.as_scale(wrong)

@@ -91,7 +91,7 @@ def test_each_fold_is_the_fold_trained_alone(change):
 
 def test_one_program_for_all_folds(monkeypatch):
     chex.clear_trace_counter()
-    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1), donate_argnums=2)
+    once = jax.jit(chex.assert_max_traces(program.train_chunk.__wrapped__, n=1), static_argnums=(0, 1, 2), donate_argnums=3)
     monkeypatch.setattr(program, "train_chunk", once)
     first, again = run(), run()
     chex.assert_trees_all_equal(first.params, again.params)
@@ -128,7 +128,7 @@ def test_one_key_one_result():
 
 
 def drawn(loss, targets, folds=5, stratified=None):
-    options = Options(KEY, 1, 5, None, None, None, "mean", "manual", None, None, True, "short", False, None, None)
+    options = Options(KEY, 1, 5, None, None, None, "mean", "manual", None, None, True, "short", False, None, None, None, 1)
     net = bp.dense(1 if np.ndim(targets) == 2 and np.shape(targets)[1] == 1 else 3)
     return draw_splits(prepare("cross_validate", net, loss, MOMENTUM, X, targets, options), folds, stratified, None)
 
