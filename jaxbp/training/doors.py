@@ -11,6 +11,7 @@ import numpy as np
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import updates
+from jaxbp.training.keeping import Keeping
 from jaxbp.training.order import Order
 from jaxbp.training.state import Data, Plan
 
@@ -38,6 +39,8 @@ def require_options(name: str, options: Any) -> None:
             inputs.require_positive(name, what, getattr(options, what))
     if options.progress is not None and not callable(options.progress):
         raise TypeError(f"{name}: progress: a function of (epoch, info) was expected, got {options.progress!r}")
+    if options.keeping is not None and not isinstance(options.keeping, Keeping):
+        raise TypeError(f"{name}: keeping: a jaxbp.training.Keeping(folder, facts) was expected, got {options.keeping!r}")
     require_one_of(name, "remainder", options.remainder, ("short", "drop"))
     require_one_of(name, "gradient", options.gradient, ("manual", "autodiff"))
     require_one_of(name, "reduction", options.reduction, ("mean", "sum"))

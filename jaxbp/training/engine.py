@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,10 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxbp.compilation import compile_briefly
 from jaxbp.training import program
+from jaxbp.training.keeping import Keeping, facts_of, first, resumed, saved
 from jaxbp.training.order import Order, key_words
 from jaxbp.training.program import TRIALS, Trials
 from jaxbp.training.state import NONFINITE, RULE, RUNNING, Data, Plan, TrainState, checked_names
@@ -38,6 +41,7 @@ class Job(NamedTuple):
     chunk: int | None
     progress: Callable | None
     mesh: Mesh | None = None  # the devices that share the trials
+    keeping: Keeping | None = None  # where it is saved between chunks
 
     @property
     def trial_count(self) -> int:
@@ -56,28 +60,46 @@ class Ran(NamedTuple):
 
 
 def run(job: Job) -> Ran:
-    """Start, then chunks of epochs until all are done or no trial runs. Progress is reported between chunks."""
+    """Start or resume, then chunks of epochs until all are done or no trial runs; saved and reported between chunks."""
     count, job = job.trial_count, _padded(job)
-    room, done, parts, outputs = _room(job), 0, [], ()
-    begin, train, seconds_compile = _compiled(job, room)
+    room, done, history, outputs = _room(job), 0, {}, None
+    begin, train, lowered, seconds_compile = _compiled(job, room)
     begun = time.perf_counter()
     state = begin(job.key, job.trials, job.params, job.data, job.train_rows)
-    words = _words_of_streams(job, state)
-    state, streams, data, sets, rows = _placed(job, state)
-    while done < job.epochs and np.any(np.asarray(state.stop) == RUNNING):
+    words, key = _words_of_streams(job, state), state.key
+    facts = facts_of(job.keeping, lowered, job.epochs) if job.keeping else {}
+    if job.keeping and job.keeping.resume:
+        state, done, history = resumed(job.keeping, facts, state, lowered.out_info[1], count)
+    state, *others = _placed(job, state)
+    advance = lambda state, first, last: train(state, *others, _order(job, words, first, last, room), np.int32(last - first))
+    while done < job.epochs and np.any(fetched(state.stop) == RUNNING):
         last = min(done + room, job.epochs)
-        order = job.order.chunk(words, done, last, room)
-        order = _whole(job, order if job.plan.trials else order[:, :, 0])
-        state, history, outputs = train(state, streams, data, sets, rows, order, np.int32(last - done))
-        history = {name: np.asarray(values)[: last - done] for name, values in history.items()}
-        parts.append({name: values[:, :count] for name, values in history.items()} if count else history)
+        state, part, outputs = advance(state, done, last)
+        part = {name: values[: last - done, :count] if count else values[: last - done] for name, values in fetched(part).items()}
+        history = {name: np.concatenate([history[name], values]) if history else values for name, values in part.items()}
         done = last
+        if job.keeping:
+            saved(job.keeping, facts, fetched(state, key), history, done, count)
         if job.progress is not None:
-            job.progress(int(np.max(np.asarray(state.epoch))), {name: values[-1] for name, values in parts[-1].items()})
-    state, outputs = jax.tree.map(lambda a: a[:count], jax.block_until_ready((state, outputs))) if count else (state, outputs)
-    done = int(np.max(np.asarray(state.epoch)))
-    history = {name: np.concatenate([part[name] for part in parts])[:done] for name in parts[0]}
-    return Ran(state, history, jax.tree.map(np.asarray, outputs), seconds_compile, time.perf_counter() - begun)
+            job.progress(int(np.max(fetched(state.epoch))), {name: values[-1] for name, values in part.items()})
+    if outputs is None:  # resumed at its end: the outputs of the state as it is
+        state, _, outputs = advance(state, done, done)
+    state, outputs = first((fetched(state, key), fetched(outputs)), count)
+    history = {name: values[: int(np.max(np.asarray(state.epoch)))] for name, values in history.items()}
+    return Ran(state, history, outputs, seconds_compile, time.perf_counter() - begun)
+
+
+def fetched(tree: Any, key: jax.Array | None = None) -> Any:
+    """Arrays, or a TrainState whose keys are at hand, with the parts that other processes hold; as NumPy's but for a state."""
+    if jax.process_count() == 1:
+        return jax.tree.map(np.asarray, tree) if key is None else jax.block_until_ready(tree)
+    gather = functools.partial(multihost_utils.process_allgather, tiled=True)
+    return gather(tree) if key is None else gather(tree._replace(key=None))._replace(key=key)
+
+
+def _order(job: Job, words: np.ndarray, first: int, last: int, room: int) -> Any:
+    order = job.order.chunk(words, first, last, room)
+    return _whole(job, order if job.plan.trials else order[:, :, 0])
 
 
 def _padded(job: Job) -> Job:
@@ -112,8 +134,8 @@ def _placed(job: Job, state: TrainState) -> tuple:
     return *_split(job, (state, streams)), *_whole(job, (job.data, job.sets, job.set_rows))
 
 
-def _compiled(job: Job, room: int) -> tuple[Callable, Callable, float]:
-    """(start, train_chunk) compiled for this job, side by side, and the seconds that took.
+def _compiled(job: Job, room: int) -> tuple[Callable, Callable, Any, float]:
+    """(start, train_chunk) compiled for this job, side by side, the second as it was lowered, and the seconds that took.
 
     JAX keeps what it traced and compiled by the plan and the shapes, so a second job like the first takes next to none.
     """
@@ -127,7 +149,7 @@ def _compiled(job: Job, room: int) -> tuple[Callable, Callable, float]:
     train = program.train_chunk.lower(job.plan, room, job.mesh, *split, *whole)
     with ThreadPoolExecutor(2) as pool:
         begin, go = pool.submit(compile_briefly, start), pool.submit(train.compile)  # start runs once
-    return begin.result(), go.result(), time.perf_counter() - begun
+    return begin.result(), go.result(), train, time.perf_counter() - begun
 
 
 def _specs(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
@@ -137,7 +159,7 @@ def _specs(tree: Any, mesh: Mesh, spec: PartitionSpec) -> Any:
 
 def _room(job: Job) -> int:
     """How many epochs one compiled call may do: all of them, unless progress or memory asks for pieces."""
-    room = job.chunk or (-(-job.epochs // REPORTS) if job.progress is not None else job.epochs)
+    room = job.chunk or (-(-job.epochs // REPORTS) if job.progress or job.keeping else job.epochs)
     per_epoch = job.order.bytes_per_epoch
     return max(1, min(room, job.epochs, ORDER_BYTES // per_epoch if per_epoch else room))
 

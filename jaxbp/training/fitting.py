@@ -66,6 +66,7 @@ def fit(
     accumulate: int = 1,
     chunk: int | None = None,
     progress: Callable | None = None,
+    keeping: Any = None,
 ) -> FitResult:
     """params <- params + update(gradient of the loss of a batch), batch by batch, `epochs` times through the data.
 
@@ -94,7 +95,9 @@ def fit(
         `settle`), looked at after every epoch inside the compiled loop.
       accumulate: cut each batch into so many parts, one after another: the memory of one part, the gradient of the whole.
       chunk: epochs to a compiled call; progress(epochs done, info of the last) is called after each. Without chunk a run is
-        one call, or about 20 where there is somebody to tell.
+        one call, or about 20 where there is somebody to tell or it is kept.
+      keeping: `jaxbp.training.Keeping(folder, facts)`: a checkpoint after every call, and with resume=True the run goes on with
+        the last one, to the same bits.
 
     A run that turns non-finite stops: a RuntimeWarning is issued, `stop_reason` names the epoch and the first leaf, params
     and history are those of the epochs before.
@@ -103,7 +106,7 @@ def fit(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress, stop, accumulate,
+        evaluate_training, chunk, progress, stop, accumulate, keeping,
     )  # fmt: skip
     task = prepare("fit", net, loss, optimizer, x, targets, options)
     sets, set_rows = {}, {}

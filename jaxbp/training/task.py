@@ -45,6 +45,7 @@ class Options(NamedTuple):
     progress: Any
     stop: Any
     accumulate: int
+    keeping: Any = None
 
 
 class Task(NamedTuple):
@@ -110,7 +111,8 @@ def make_job(task: Task, trials: Trials | None, train: tuple[np.ndarray, ...], s
     cut = {prefix: blocks(rows, inputs.batch_size(sets[prefix].x), EVALUATION_BLOCK) for prefix, rows in tables.items()}
     rows = table(train, n, many)
     return Job(
-        plan, task.key, trials, options.params, data, rows, sets, cut, order, options.epochs, options.chunk, options.progress
+        plan, task.key, trials, options.params, data, rows, sets, cut, order, options.epochs, options.chunk, options.progress,
+        keeping=options.keeping,
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def cross_validate(
     execution: str | None = None,
     chunk: int | None = None,
     progress: Callable | None = None,
+    keeping: Any = None,
 ) -> CVResult:
     """Train on all rows but a fold, score on the fold, for every fold: one compiled program, mapped over the folds.
 
@@ -80,7 +81,7 @@ def cross_validate(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress, stop, accumulate,
+        evaluate_training, chunk, progress, stop, accumulate, keeping,
     )  # fmt: skip
     task = prepare("cross_validate", net, loss, optimizer, x, targets, options)
     splits, stratified = draw_splits(task, folds, stratified, groups)

@@ -19,6 +19,8 @@ def execute(job: engine.Job, execution: str | None) -> engine.Ran:
     if execution is not None:
         doors.require_one_of("execution", "execution", execution, EXECUTIONS)
     if execution == "loop":
+        if job.keeping is not None:
+            raise ValueError("execution='loop' is not kept in a folder; use 'map', one fold after another in one program")
         return _one_by_one(job)
     trials = "map" if execution == "map" else "vmap"
     mesh = None if execution == "vmap" else trial_mesh(job.trial_count)
@@ -26,8 +28,8 @@ def execute(job: engine.Job, execution: str | None) -> engine.Ran:
 
 
 def trial_mesh(trials: int) -> Mesh | None:
-    """All devices in a row, as many as there are trials for; None for one."""
-    devices = jax.devices()[:trials]
+    """All devices in a row, those of other processes too; of one process as many as there are trials for. None for one."""
+    devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:trials]
     return Mesh(np.array(devices), (TRIALS,)) if len(devices) > 1 else None
 
 

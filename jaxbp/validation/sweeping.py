@@ -16,6 +16,7 @@ import dataclasses
 import functools
 import itertools
 import math
+import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -161,6 +162,7 @@ def sweep(
     execution: str | None = None,
     chunk: int | None = None,
     progress: Callable | None = None,
+    keeping: Any = None,
 ) -> SweepResult:
     """Cross-validate every setting with every seed, all trials of a bucket in one compiled program.
 
@@ -175,7 +177,7 @@ def sweep(
     settings = _checked(settings, seeds, static)
     options = Options(
         key, epochs, batch_size, None, sample_weight, None, reduction, gradient, metrics, scale, shuffle, remainder, False,
-        chunk, progress, stop, accumulate,
+        chunk, progress, stop, accumulate, keeping,
     )  # fmt: skip
     parts, splits, stopped_on = [], None, None
     for structure, members in _buckets(settings, static):
@@ -185,6 +187,8 @@ def sweep(
             require_weight(task, splits)
             stopped_on = stop_on if watches_validation(task) else None
         job = _job(task, plan, splits, bool(stratified), stop_on, inner, seeds, [settings[i] for i in members])
+        if keeping is not None:  # a folder for each program
+            job = job._replace(keeping=keeping._replace(folder=pathlib.Path(keeping.folder) / f"bucket-{len(parts)}"))
         parts.append((members, job.plan, execute(job, execution)))
     return _result(settings, seeds, splits, stopped_on, parts, epochs)
 
