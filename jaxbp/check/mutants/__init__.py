@@ -22,8 +22,8 @@ from jaxbp.check.mutants import (
     softmax,
     structure,
 )
-from jaxbp.check.mutants.cases import CAUSES, HINTS, Check, Mutant
-from jaxbp.check.mutants.correct import PLAIN, Correct
+from jaxbp.check.mutants.cases import CAUSES, HINTS, Check, Correct, Mutant
+from jaxbp.check.mutants.correct import PLAIN
 from jaxbp.check.mutants.correct_rules import RULES
 
 

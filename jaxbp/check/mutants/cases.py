@@ -1,4 +1,4 @@
-"""What a planted bug is: a function with a wrong derivative, inputs drawn from a key, its cause, and the hint it deserves.
+"""What the entries of the benchmark are: planted bugs with their cause and the hint they deserve, and correct functions.
 
 `build(key, dtype)` draws the inputs, so that ten keys are ten cases; `dtype` is float32 or float64 (in x64 mode). The rules
 themselves never name a dtype unless that is the bug, since a checker traces them again in float64.
@@ -38,16 +38,35 @@ class Check(NamedTuple):
 class Mutant(NamedTuple):
     """One planted bug. `hint` is the category that the wrong cotangent deserves, judged before any tool saw it."""
 
-    name: str
     area: str
+    name: str
     cause: str
     build: Callable[[jax.Array, Any], Check]
     hint: str
 
 
+class Correct(NamedTuple):
+    """One function that is right; its name says why tools stumble over it."""
+
+    area: str
+    name: str
+    build: Callable[[jax.Array, Any], Check]
+
+
+def planted(area: str, *rows: tuple[str, str, Callable, str]) -> tuple[Mutant, ...]:
+    """The bugs of one area from rows (name, cause, build, hint)."""
+    return tuple(Mutant(area, *row) for row in rows)
+
+
+def correct(area: str, *rows: tuple[str, Callable]) -> tuple[Correct, ...]:
+    """The correct functions of one area from rows (name, build)."""
+    return tuple(Correct(area, *row) for row in rows)
+
+
 CAUSES = MappingProxyType({
     # the formula
     "wrong axis": "a sum, mean or softmax along another axis than the forward's",
+    "sum over too much": "a sum over the whole array where one for each row is meant",
     "transpose": "a matrix transposed that should not be, or the reverse",
     "swapped axes": "height for width, rows for columns",
     "batch factor": "a mean over the batch for a sum, or the reverse",
@@ -64,6 +83,7 @@ CAUSES = MappingProxyType({
     "approximate derivative": "the derivative of a neighbour of the function",
     "unit sum assumed": "right only where weights sum to one, or a vector has length one",
     "rounded constant": "a constant typed with few digits in the backward",
+    "another constant": "a constant of a neighbouring formula, sqrt(2/π) for 2/sqrt(π)",
     "decay in the rule": "weight decay, or another penalty, inside the backward",
     "wrong primal": "the rule's own forward computes another value",
     # what reaches the backward
@@ -95,13 +115,12 @@ CAUSES = MappingProxyType({
     "rare branch": "wrong only where a rarely met condition holds",
     "saturation": "overflow or underflow in the backward alone",
     "nan guard": "0·inf or 0/0 in the backward without a guard",
-    "cancellation": "a formula that loses all digits where the forward does not",
     # layout
     "padding off by one": "asymmetric padding, or one row of it too many",
     "stride forgotten": "the cotangent not spread by the stride",
     "dilation forgotten": "the taps taken side by side in the backward",
     "groups mixed": "channels of another group",
-    "heads mixed": "a reshape where a transpose was meant",
+    "reshape for transpose": "a reshape where a transpose was meant",
     "flip forgotten": "correlation for convolution",
     "overlap overwritten": "overlapping windows written instead of added",
     "border windows": "windows at the border counted or weighted wrongly",

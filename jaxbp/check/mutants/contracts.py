@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 # --- what becomes of the cotangent
@@ -185,28 +185,20 @@ def build_forwards(key, dtype):
     return Check(hypotenuse, draw(key, dtype, (5,), (5,)), "jvp")
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "contracts", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("clipped inside the rule", "cotangent nonlinear", rule_of_cube(clipped_inside), "nonlinear"),
-    mutant("normalised inside the rule", "cotangent nonlinear", rule_of_cube(normalised_inside), "nonlinear"),
-    mutant("absolute value of the cotangent", "cotangent nonlinear", rule_of_cube(absolute_inside), "nonlinear"),
-    mutant("stochastic rounding", "nondeterminism", rule_of_cube(noisy), "nondeterministic"),
-    mutant("warms up with every call", "nondeterminism", rule_of_cube(warming_up), "nondeterministic"),
-    mutant("eager path out of date", "under jit", rule_of_cube(eager_shortcut), "jit"),
-    mutant("compiled path without its factor", "under jit", rule_of_cube(compiled_shortcut), "jit"),
-    mutant("host code sums over the batch", "under vmap", on(host_meets_batch, (4,)), "vmap"),
-    mutant("batching rule centres over rows", "under vmap", on(rows_meet, (4,)), "vmap"),
-    mutant("tanh form in the forward alone", "wrong primal", on(fast_forward, (6,)), "primal"),
-    mutant("residual held fixed", "second order", build_second(held_fixed), "second-order"),
-    mutant("slope's own rule", "second order", build_second(slope_of_slope), "second-order"),
-    mutant("tangent of the second argument", "argument dropped", on(scaled_power, (3, 2), (3, 2)), "zero"),
-    mutant(
-        "half the tangent of a hypotenuse",
-        "constant factor",
-        build_forwards,
-        "factor",
-    ),
+MUTANTS = planted(
+    "contracts",
+    ("clipped inside the rule", "cotangent nonlinear", rule_of_cube(clipped_inside), "nonlinear"),
+    ("normalised inside the rule", "cotangent nonlinear", rule_of_cube(normalised_inside), "nonlinear"),
+    ("absolute value of the cotangent", "cotangent nonlinear", rule_of_cube(absolute_inside), "nonlinear"),
+    ("stochastic rounding", "nondeterminism", rule_of_cube(noisy), "nondeterministic"),
+    ("warms up with every call", "nondeterminism", rule_of_cube(warming_up), "nondeterministic"),
+    ("eager path out of date", "under jit", rule_of_cube(eager_shortcut), "jit"),
+    ("compiled path without its factor", "under jit", rule_of_cube(compiled_shortcut), "jit"),
+    ("host code sums over the batch", "under vmap", on(host_meets_batch, (4,)), "vmap"),
+    ("batching rule centres over rows", "under vmap", on(rows_meet, (4,)), "vmap"),
+    ("tanh form in the forward alone", "wrong primal", on(fast_forward, (6,)), "primal"),
+    ("residual held fixed", "second order", build_second(held_fixed), "second-order"),
+    ("slope's own rule", "second order", build_second(slope_of_slope), "second-order"),
+    ("tangent of the second argument", "argument dropped", on(scaled_power, (3, 2), (3, 2)), "zero"),
+    ("half the tangent of a hypotenuse", "constant factor", build_forwards, "factor"),
 )

@@ -4,21 +4,12 @@ Each is right where it is checked: its autodiff, or its hand-written rule, is th
 one-sided slopes. A tool that calls one of them wrong gives a false alarm.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, draw, on
-
-
-class Correct(NamedTuple):
-    """A function that is right, and why tools stumble over it (its name)."""
-
-    name: str
-    build: Callable[[jax.Array, Any], Check]
+from jaxbp.check.mutants.cases import Check, correct, draw, on
 
 
 # --- kinks hit exactly: plain JAX
@@ -250,15 +241,12 @@ def in_bfloat16(fun, *shapes):
     return lambda key, dtype: Check(fun, tuple(a.astype(jnp.bfloat16) for a in draw(key, jnp.float32, *shapes)))
 
 
-def ordinary(*pairs):
-    return tuple(Correct(name, build) for name, build in pairs)
-
-
 DENSE = (5, 4), (4, 3), (3,)
 NORM = (4, 8), (8,), (8,)
 HEADS = (4, 6), (6, 4), (6, 4), (6, 4), (4,)
 
-PLAIN = ordinary(
+PLAIN = correct(
+    "correct",
     ("relu at zero", at_zeros(relu)),
     ("sum of absolute values, zeros among them", at_zeros(sum_of_sizes)),
     ("maximum of ties", lambda key, dtype: Check(largest, (jnp.array([[1, 3, 3], [2, 2, 2], [0, -1, -2]], dtype),))),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.mutants.cases import Check, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, correct, draw, on, with_rule
 from jaxbp.check.mutants.correct import (
     DENSE,
     NORM,
@@ -20,7 +20,6 @@ from jaxbp.check.mutants.correct import (
     layer_norm,
     logistic,
     ordered,
-    ordinary,
     relu,
     softmax,
 )
@@ -204,25 +203,26 @@ def compiled_and_remat(x, w, b):
     return jax.jit(jax.checkpoint(dense_rule))(x, w, b)
 
 
-RULES = ordinary(
-    ("rule: dense", on(dense_rule, *DENSE)),
-    ("rule: layer norm", on(layer_norm_rule, *NORM)),
-    ("rule: cross-entropy", build_margin(cross_entropy_rule, 2)),
-    ("rule: cross-entropy at margin 35", build_margin(cross_entropy_rule, 35)),
-    ("rule: convolution", on(filtered_rule, (8,), (3,))),
-    ("rule: relu at zero", at_zeros(relu_rule)),
-    ("rule: embedding, repeated ids", build_ids(embed_rule)),
-    ("rule: sort", on(sort_rule, (2, 6))),
-    ("rule: of a host function", on(host_rule, (5,))),
-    ("rule: nondiff_argnums", on(fifth, (4,))),
-    ("rule: closing over constants", on(closed_rule, (3,))),
-    ("rule: symbolic zeros", on(frozen_product, (4,), (4,))),
-    ("rule: custom_jvp", on(log_one_plus_exp, (5,))),
-    ("rule: a NamedTuple of scalars", build_line(line_rule)),
-    ("rule: inside a scan", on(rules_in_a_scan, (3,))),
-    ("rule: inside jit and checkpoint", on(compiled_and_remat, *DENSE)),
+RULES = correct(
+    "correct rules",
+    ("dense", on(dense_rule, *DENSE)),
+    ("layer norm", on(layer_norm_rule, *NORM)),
+    ("cross-entropy", build_margin(cross_entropy_rule, 2)),
+    ("cross-entropy at margin 35", build_margin(cross_entropy_rule, 35)),
+    ("convolution", on(filtered_rule, (8,), (3,))),
+    ("relu at zero", at_zeros(relu_rule)),
+    ("embedding, repeated ids", build_ids(embed_rule)),
+    ("sort", on(sort_rule, (2, 6))),
+    ("of a host function", on(host_rule, (5,))),
+    ("nondiff_argnums", on(fifth, (4,))),
+    ("closing over constants", on(closed_rule, (3,))),
+    ("symbolic zeros", on(frozen_product, (4,), (4,))),
+    ("custom_jvp", on(log_one_plus_exp, (5,))),
+    ("a NamedTuple of scalars", build_line(line_rule)),
+    ("inside a scan", on(rules_in_a_scan, (3,))),
+    ("inside jit and checkpoint", on(compiled_and_remat, *DENSE)),
     ("gradient by hand", build_line(line_squares, "gradient", line_gradient)),
     ("forward and backward pair", lambda key, dtype: Check(sine_forward, draw(key, dtype, (5,)), "pair", sine_backward)),
-    ("rule: dense in bfloat16", in_bfloat16(dense_rule, *DENSE)),
-    ("rule: layer norm in bfloat16", in_bfloat16(layer_norm_rule, *NORM)),
+    ("dense in bfloat16", in_bfloat16(dense_rule, *DENSE)),
+    ("layer norm in bfloat16", in_bfloat16(layer_norm_rule, *NORM)),
 )

@@ -1,21 +1,16 @@
 """Planted bugs in embeddings: repeated, padded and out-of-range ids, bags, tied tables, positions."""
 
-import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, with_rule
+from jaxbp.check.mutants.cases import Check, draw, planted, with_rule
 
 
 VOCABULARY, WIDTH, PAD = 7, 4, 0
 
 
-def ids_like(key, shape, low=0, high=VOCABULARY):
-    return jax.random.randint(key, shape, low, high)
-
-
-def at_ids(fun, *ids, shape=(VOCABULARY, WIDTH), **options):
+def at_ids(fun, ids):
     """`build`: `fun` at a random table and these ids."""
-    return lambda key, dtype: Check(fun, (*draw(key, dtype, shape), *(jnp.array(i) for i in ids)), options=options)
+    return lambda key, dtype: Check(fun, (*draw(key, dtype, (VOCABULARY, WIDTH)), jnp.array(ids)))
 
 
 # --- repeated ids
@@ -198,29 +193,21 @@ position_mean = with_rule(with_positions, positions_forward, positions_backward)
 
 
 def build_positions(key, dtype):
-    keys = jax.random.split(key)
-    return Check(position_mean, (*draw(keys[0], dtype, (VOCABULARY, WIDTH), (5, WIDTH)), ids_like(keys[1], (3, 4))))
+    ids = jnp.array([[2, 0, 5, 2], [6, 1, 1, 3], [4, 2, 0, 0]])
+    return Check(position_mean, (*draw(key, dtype, (VOCABULARY, WIDTH), (5, WIDTH)), ids))
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "embedding", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("repeated ids overwritten", "duplicates", at_ids(lookup_overwritten, [2, 5, 2, 1, 2]), "subset"),
-    mutant("repeated ids overwritten, distinct ids given", "duplicates", at_ids(lookup_overwritten, [3, 5, 2, 1]), "input"),
-    mutant("padding row trained", "padding id", at_ids(padding_trained, [2, PAD, 5, PAD, 1]), "subset"),
-    mutant("unknown words dropped", "edge index", at_ids(unknown_dropped, [2, 9, 5, 1, 12, 6]), "subset"),
-    mutant("other shards' ids on the edge rows", "edge index", at_ids(shard_edges, [2, 6, 9, 12, 7, 1]), "subset"),
-    mutant(
-        "bag divided by the padded length",
-        "hard-coded size",
-        at_ids(bag_padded_length, [[0, 1, 2], [3, -1, -1], [4, 5, -1]]),
-        "subset",
-    ),
-    mutant("root of the width forgotten", "forward scale", at_ids(root_width_lost, [2, 5, 2, 1]), "factor"),
-    mutant("summed in bfloat16", "narrow dtype", at_ids(summed_in_bfloat16, [2, 5, 2, 1, 2, 2]), "dtype"),
-    mutant("ids flattened time-major", "heads mixed", at_ids(sequence_flattened, [[0, 3, 5], [1, 4, 6]]), "permuted"),
-    mutant("tied table overwritten", "second use", at_ids(tied_overwritten, [2, 5, 1]), "subset"),
-    mutant("mean of the position cotangents", "broadcast not undone", build_positions, "factor"),
+MUTANTS = planted(
+    "embedding",
+    ("repeated ids overwritten", "duplicates", at_ids(lookup_overwritten, [2, 5, 2, 1, 2]), "subset"),
+    ("repeated ids overwritten, distinct ids given", "duplicates", at_ids(lookup_overwritten, [3, 5, 2, 1]), "input"),
+    ("padding row trained", "padding id", at_ids(padding_trained, [2, PAD, 5, PAD, 1]), "subset"),
+    ("unknown words dropped", "edge index", at_ids(unknown_dropped, [2, 9, 5, 1, 12, 6]), "subset"),
+    ("other shards' ids on the edge rows", "edge index", at_ids(shard_edges, [2, 6, 9, 12, 7, 1]), "subset"),
+    ("bag over the padded length", "padded length", at_ids(bag_padded_length, [[0, 1, 2], [3, -1, -1]]), "subset"),
+    ("root of the width forgotten", "forward scale", at_ids(root_width_lost, [2, 5, 2, 1]), "factor"),
+    ("summed in bfloat16", "narrow dtype", at_ids(summed_in_bfloat16, [2, 5, 2, 1, 2, 2]), "dtype"),
+    ("ids flattened time-major", "reshape for transpose", at_ids(sequence_flattened, [[0, 3, 5], [1, 4, 6]]), "permuted"),
+    ("tied table overwritten", "second use", at_ids(tied_overwritten, [2, 5, 1]), "subset"),
+    ("mean of the position cotangents", "broadcast not undone", build_positions, "factor"),
 )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 def relative_log(x):
@@ -191,21 +191,18 @@ def build_positive_log(key, dtype):
     return Check(log_of_x, (0.3 + jax.random.uniform(key, (5,), dtype),))
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "functions", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("log1p with the slope of log", "approximate derivative", build_positive_log, "missing-term"),
-    mutant("guard outside the division", "nan guard", build_zeros, "nan"),
-    mutant("clip open above", "clip bound", build_bounds, "subset"),
-    mutant("constant of the error function", "rounded constant", on(gaussian_constant, (5,)), "factor"),
-    mutant("softplus saturates at 2", "approximate derivative", build_softplus_early, "subset"),
-    mutant("softplus overflows, moderate inputs given", "saturation", build_softplus_moderate, "input"),
-    mutant("arctan2 in the order of the formulas", "argument order", on(angle_order, (5,), (5,)), "swapped"),
-    mutant("power rule keeps the exponent", "wrong power", build_power, "missing-term"),
-    mutant("sign lost, positive inputs given", "sign of the entry", build_positive_entries, "input"),
-    mutant("empty mask", "nan guard", build_mask, "input"),
-    mutant("series near zero, larger inputs given", "rare branch", build_angles, "input"),
-    mutant("sign of a host function's slope", "sign", on(host_sign, (5,)), "sign"),
+MUTANTS = planted(
+    "functions",
+    ("log1p with the slope of log", "approximate derivative", build_positive_log, "missing-term"),
+    ("guard outside the division", "nan guard", build_zeros, "nan"),
+    ("clip open above", "clip bound", build_bounds, "subset"),
+    ("constant of the error function", "another constant", on(gaussian_constant, (5,)), "factor"),
+    ("softplus saturates at 2", "approximate derivative", build_softplus_early, "subset"),
+    ("softplus overflows, moderate inputs given", "saturation", build_softplus_moderate, "input"),
+    ("arctan2 in the order of the formulas", "argument order", on(angle_order, (5,), (5,)), "swapped"),
+    ("power rule keeps the exponent", "wrong power", build_power, "missing-term"),
+    ("sign lost, positive inputs given", "sign of the entry", build_positive_entries, "input"),
+    ("empty mask", "nan guard", build_mask, "input"),
+    ("series near zero, larger inputs given", "rare branch", build_angles, "input"),
+    ("sign of a host function's slope", "sign", on(host_sign, (5,)), "sign"),
 )

@@ -1,8 +1,11 @@
 """Planted bugs in losses of real targets and of similarities: weights, kinks, means, margins, projections."""
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 def sigmoid(x):
@@ -41,12 +44,9 @@ def weighted_mse_backward_constant(residuals, loss_bar):
 denominator_constant = with_rule(weighted_mse, weighted_mse_forward, weighted_mse_backward_constant)
 
 
-def build_weighted(fun):
-    def build(key, dtype):
-        predictions, targets, weights = draw(key, dtype, (4, 3), (4, 3), (4,))
-        return Check(fun, (predictions, targets, jnp.abs(weights) + 0.5))
-
-    return build
+def build_weighted(fun, key, dtype):
+    predictions, targets, weights = draw(key, dtype, (4, 3), (4, 3), (4,))
+    return Check(fun, (predictions, targets, jnp.abs(weights) + 0.5))
 
 
 def squared_errors(predictions, targets):
@@ -163,7 +163,9 @@ margin_forgotten = with_rule(hinge, hinge_forward, hinge_backward)
 
 
 def build_signs(key, dtype):
-    return Check(margin_forgotten, (jnp.array([0.3, -0.4, 2.0, 0.6, -1.5, -0.2], dtype), jnp.array([1, 1, 1, -1, -1, -1], dtype)))
+    """Right and wrong answers, inside the margin and beyond it, none at a kink."""
+    scores = jnp.array([0.3, -0.4, 2.0, 0.6, -1.5, -0.2], dtype) + 0.1 * jax.random.uniform(key, (6,), dtype)
+    return Check(margin_forgotten, (scores, jnp.array([1, 1, 1, -1, -1, -1], dtype)))
 
 
 # --- formulas
@@ -242,30 +244,6 @@ def similarities_backward(residuals, logits_bar):
 temperature_lost = with_rule(similarities, similarities_forward, similarities_backward)
 
 
-def focal(logits, targets):
-    """-(1 - p)² log p of the right class, p = σ(±logit)."""
-    p = sigmoid(jnp.where(targets > 0.5, logits, -logits))
-    return jnp.sum(-((1 - p) ** 2) * jnp.log(p))
-
-
-def focal_forward(logits, targets):
-    return focal(logits, targets), (logits, targets)
-
-
-def focal_backward(residuals, loss_bar):
-    logits, targets = residuals
-    side = jnp.where(targets > 0.5, 1, -1)
-    p = sigmoid(side * logits)
-    return -loss_bar * side * (1 - p) ** 3, jnp.zeros_like(targets)  # + 2 p (1 - p)² log p: the factor is not a constant
-
-
-focal_factor_held = with_rule(focal, focal_forward, focal_backward)
-
-
-def build_focal(key, dtype):
-    return Check(focal_factor_held, (*draw(key, dtype, (6,)), jnp.array([1, 0, 1, 1, 0, 0], dtype)))
-
-
 def logistic_loss(w, x, y):
     z = x @ w
     return jnp.mean(jnp.log1p(jnp.exp(-jnp.abs(z))) + jnp.maximum(z, 0) - y * z)
@@ -281,23 +259,19 @@ def build_logistic(key, dtype):
     return Check(logistic_loss, (w, x, jnp.array([0, 1, 1, 0, 1], dtype)), "gradient", logistic_gradient)
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "losses", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("weighted loss divided by the count", "weights forgotten", build_weighted(divided_by_count), "factor"),
-    mutant("sum of the weights held fixed", "product rule", build_weighted(denominator_constant), "constant"),
-    mutant("mean of the losses' cotangents", "cotangent averaged", on(cotangents_averaged, (4, 3), (4, 3)), "missing-term"),
-    mutant("a loss taken for the end of the chain", "cotangent ignored", on(taken_for_the_end, (4, 3), (4, 3)), "nonlinear"),
-    mutant("huber without the absolute value", "kink side", on(huber_one_sided, (24,), (24,)), "subset"),
-    mutant("smooth L1 with another beta", "other default", on(other_default, (12,), (12,)), "subset"),
-    mutant("quantile and its complement exchanged", "complement", on(quantile_sides, (9,), (9,)), "missing-term"),
-    mutant("hinge active only below zero", "kink side", build_signs, "subset"),
-    mutant("log cosh overflows in the backward", "saturation", build_large, "nan"),
-    mutant("minus one of the Gaussian KL lost", "constant term", on(log_term_lost, (4, 2), (4, 2)), "constant"),
-    mutant("cosine with the norms held fixed", "missing mean term", on(norms_held, (4, 3), (4, 3)), "missing-term"),
-    mutant("temperature in the forward alone", "forward scale", on(temperature_lost, (4, 3), (5, 3)), "factor"),
-    mutant("focal factor held fixed", "product rule", build_focal, "missing-term"),
-    mutant("logistic gradient for labels -1 and 1", "label convention", build_logistic, "missing-term"),
+MUTANTS = planted(
+    "losses",
+    ("weighted loss divided by the count", "weights forgotten", partial(build_weighted, divided_by_count), "factor"),
+    ("sum of the weights held fixed", "product rule", partial(build_weighted, denominator_constant), "constant"),
+    ("mean of the losses' cotangents", "cotangent averaged", on(cotangents_averaged, (4, 3), (4, 3)), "missing-term"),
+    ("a loss taken for the end of the chain", "cotangent ignored", on(taken_for_the_end, (4, 3), (4, 3)), "nonlinear"),
+    ("huber without the absolute value", "kink side", on(huber_one_sided, (24,), (24,)), "subset"),
+    ("smooth L1 with another beta", "other default", on(other_default, (12,), (12,)), "subset"),
+    ("quantile and its complement exchanged", "complement", on(quantile_sides, (9,), (9,)), "missing-term"),
+    ("hinge active only below zero", "kink side", build_signs, "subset"),
+    ("log cosh overflows in the backward", "saturation", build_large, "nan"),
+    ("minus one of the Gaussian KL lost", "constant term", on(log_term_lost, (4, 2), (4, 2)), "constant"),
+    ("cosine with the norms held fixed", "missing mean term", on(norms_held, (4, 3), (4, 3)), "missing-term"),
+    ("temperature in the forward alone", "forward scale", on(temperature_lost, (4, 3), (5, 3)), "factor"),
+    ("logistic gradient for labels -1 and 1", "label convention", build_logistic, "missing-term"),
 )

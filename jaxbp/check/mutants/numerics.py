@@ -1,10 +1,12 @@
-"""Planted bugs in linear algebra, sorting, Fourier transforms, interpolation and single functions."""
+"""Planted bugs in linear algebra, sorting, Fourier transforms, interpolation and quadrature."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 def well_conditioned(key, dtype, n=4):
@@ -55,12 +57,9 @@ solve_sign = with_rule(solve, solve_forward, solve_backward_sign)
 solve_plain = with_rule(solve, solve_forward, solve_backward_plain)
 
 
-def build_solve(fun):
-    def build(key, dtype):
-        keys = jax.random.split(key)
-        return Check(fun, (well_conditioned(keys[0], dtype), *draw(keys[1], dtype, (4,))))
-
-    return build
+def build_solve(fun, key, dtype):
+    keys = jax.random.split(key)
+    return Check(fun, (well_conditioned(keys[0], dtype), *draw(keys[1], dtype, (4,))))
 
 
 def root_of(a):
@@ -110,24 +109,6 @@ def build_sort(key, dtype):
     """Rows whose order is not its own inverse."""
     x = jnp.array([[3, 1, 2, 5, 4], [2, 3, 5, 1, 4]], dtype)
     return Check(order_not_inverted, (x + 0.1 * jax.random.uniform(key, x.shape, dtype),))
-
-
-def median(x):
-    """The mean of the two middle entries where there are two."""
-    ordered, n = jnp.sort(x), x.size
-    return (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-
-
-def median_forward(x):
-    return median(x), (x, jnp.argsort(x))
-
-
-def median_backward(residuals, bar):
-    x, order = residuals
-    return (jnp.zeros_like(x).at[order[x.size // 2]].add(bar),)  # right for an odd number
-
-
-odd_median = with_rule(median, median_forward, median_backward)
 
 
 # --- transforms and interpolation
@@ -184,12 +165,9 @@ def interpolate_backward_nearest(residuals, y_bar):
 positions_taken_for_indices = with_rule(interpolate, interpolate_forward, interpolate_backward_nearest)
 
 
-def build_interpolation(fun):
-    def build(key, dtype):
-        keys = jax.random.split(key)
-        return Check(fun, (*draw(keys[0], dtype, (5,)), jax.random.uniform(keys[1], (6,), dtype, 0.2, 3.8)))
-
-    return build
+def build_interpolation(fun, key, dtype):
+    keys = jax.random.split(key)
+    return Check(fun, (*draw(keys[0], dtype, (5,)), jax.random.uniform(keys[1], (6,), dtype, 0.2, 3.8)))
 
 
 # Gauss–Legendre nodes and weights on [-1, 1]; the weights of the backward were typed again.
@@ -219,19 +197,15 @@ def build_log_det(key, dtype):
     return Check(log_det_plain_inverse, (well_conditioned(key, dtype),))
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "numerics", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("log-determinant: the plain inverse", "adjoint system", build_log_det, "transposed"),
-    mutant("solve: minus of the matrix cotangent", "minus of an adjoint", build_solve(solve_sign), "sign"),
-    mutant("solve: with the plain matrix", "adjoint system", build_solve(solve_plain), "missing-term"),
-    mutant("Cholesky: diagonal not halved", "constant factor", build_positive, "missing-term"),
-    mutant("sort: the order not inverted", "permutation not inverted", build_sort, "permuted"),
-    mutant("median of an even number", "even and odd", on(odd_median, (6,)), "subset"),
-    mutant("Fourier: the other norm", "transform norm", on(unscaled_inverse, (6,), (6,)), "factor"),
-    mutant("interpolation weights exchanged", "complement", build_interpolation(weights_exchanged), "missing-term"),
-    mutant("interpolation positions forgotten", "argument dropped", build_interpolation(positions_taken_for_indices), "zero"),
-    mutant("a quadrature weight mistyped", "one entry", on(mistyped_weight, (5,)), "subset"),
+MUTANTS = planted(
+    "numerics",
+    ("log-determinant: the plain inverse", "adjoint system", build_log_det, "transposed"),
+    ("solve: minus of the matrix cotangent", "minus of an adjoint", partial(build_solve, solve_sign), "sign"),
+    ("solve: with the plain matrix", "adjoint system", partial(build_solve, solve_plain), "transposed"),
+    ("Cholesky: diagonal not halved", "constant factor", build_positive, "missing-term"),
+    ("sort: the order not inverted", "permutation not inverted", build_sort, "permuted"),
+    ("Fourier: the other norm", "transform norm", on(unscaled_inverse, (6,), (6,)), "factor"),
+    ("interpolation weights exchanged", "complement", partial(build_interpolation, weights_exchanged), "missing-term"),
+    ("interpolation positions forgotten", "argument dropped", partial(build_interpolation, positions_taken_for_indices), "zero"),
+    ("a quadrature weight mistyped", "one entry", on(mistyped_weight, (5,)), "subset"),
 )

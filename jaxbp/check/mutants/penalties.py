@@ -1,8 +1,10 @@
 """Planted bugs in penalties: decay in the wrong place, norms at zero, borders, singular vectors."""
 
+from functools import partial
+
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 STRENGTH = 0.3
@@ -31,33 +33,9 @@ def ridge_gradient_bias(params, x, y):
     return {"w": w_bar + STRENGTH * params["w"], "b": b_bar + STRENGTH * params["b"]}  # the bias is not penalised
 
 
-def build_ridge(gradient):
-    def build(key, dtype):
-        w, b, x, y = draw(key, dtype, (4,), (), (6, 4), (6,))
-        return Check(ridge, ({"w": w, "b": b}, x, y), "gradient", gradient)
-
-    return build
-
-
-def decayed_dense(params, x):
-    return x @ params["w"] + params["b"][None, :]
-
-
-def decayed_dense_forward(params, x):
-    return decayed_dense(params, x), (params, x)
-
-
-def decayed_dense_backward(residuals, y_bar):
-    params, x = residuals
-    return {"w": x.T @ y_bar, "b": jnp.sum(y_bar, axis=0) + 0.01 * params["b"]}, y_bar @ params["w"].T
-
-
-decay_in_the_rule = with_rule(decayed_dense, decayed_dense_forward, decayed_dense_backward)
-
-
-def build_decayed(key, dtype):
-    w, b, x = draw(key, dtype, (3, 4), (4,), (5, 3))
-    return Check(decay_in_the_rule, ({"w": w, "b": b}, x))
+def build_ridge(gradient, key, dtype):
+    w, b, x, y = draw(key, dtype, (4,), (), (6, 4), (6,))
+    return Check(ridge, ({"w": w, "b": b}, x, y), "gradient", gradient)
 
 
 # --- absolute values and norms
@@ -193,19 +171,15 @@ def build_entropy(key, dtype):
     return Check(entropy_product_rule, (weights / jnp.sum(weights, axis=1, keepdims=True),))
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "penalties", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("ridge decay doubled", "decay in the rule", build_ridge(ridge_gradient_doubled), "decay"),
-    mutant("ridge decays the bias", "decay in the rule", build_ridge(ridge_gradient_bias), "decay"),
-    mutant("weight decay inside a dense rule", "decay in the rule", build_decayed, "decay"),
-    mutant("lasso at a zero weight", "zero input", build_pruned, "nan"),
-    mutant("elastic net without the sign", "sign of the entry", on(elastic_without_sign, (4, 5)), "subset"),
-    mutant("group lasso with one norm for all", "groups mixed", on(one_group, (4, 3)), "missing-term"),
-    mutant("orthogonality without the identity", "constant term", on(identity_lost, (5, 3)), "decay"),
-    mutant("singular vectors exchanged", "outer product turned", build_square, "transposed"),
-    mutant("roughness of a ring", "border windows", on(closed_to_a_ring, (7,)), "subset"),
-    mutant("entropy without the minus one", "constant term", build_entropy, "constant"),
+MUTANTS = planted(
+    "penalties",
+    ("ridge decay doubled", "decay in the rule", partial(build_ridge, ridge_gradient_doubled), "decay"),
+    ("ridge decays the bias", "decay in the rule", partial(build_ridge, ridge_gradient_bias), "decay"),
+    ("lasso at a zero weight", "zero input", build_pruned, "nan"),
+    ("elastic net without the sign", "sign of the entry", on(elastic_without_sign, (4, 5)), "subset"),
+    ("group lasso with one norm for all", "sum over too much", on(one_group, (4, 3)), "missing-term"),
+    ("orthogonality without the identity", "constant term", on(identity_lost, (5, 3)), "decay"),
+    ("singular vectors exchanged", "outer product turned", build_square, "transposed"),
+    ("roughness of a ring", "border windows", on(closed_to_a_ring, (7,)), "subset"),
+    ("entropy without the minus one", "constant term", build_entropy, "constant"),
 )

@@ -1,11 +1,12 @@
 """Planted bugs in recurrent cells and networks: gates, states, carries, time."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 def sigmoid(x):
@@ -170,12 +171,9 @@ lstm_cell_bar_lost = lstm_rule(lambda h, c, c_new: c, lambda through_h, c_bar: t
 lstm_gates_swapped = lstm_rule(lambda h, c, c_new: c, both, lambda bars: Gates(bars.forget, bars.input, bars.cell, bars.output))
 
 
-def build_lstm(fun):
-    def build(key, dtype):
-        *gates, x, h, c = draw(key, dtype, *[(7, 4)] * 4, (2, 3), (2, 4), (2, 4))
-        return Check(fun, (Gates(*gates), x, h, c))
-
-    return build
+def build_lstm(fun, key, dtype):
+    *gates, x, h, c = draw(key, dtype, *[(7, 4)] * 4, (2, 3), (2, 4), (2, 4))
+    return Check(fun, (Gates(*gates), x, h, c))
 
 
 # --- one step of a GRU
@@ -228,12 +226,9 @@ gru_skip_lost = gru_rule(lambda h, n: h - n, lambda bar, z, rh_bar, r: rh_bar * 
 gru_reset_lost = gru_rule(lambda h, n: h - n, lambda bar, z, rh_bar, r: bar * z + rh_bar)
 
 
-def build_gru(fun):
-    def build(key, dtype):
-        *weights, x, h = draw(key, dtype, *[(7, 4)] * 3, (2, 3), (2, 4))
-        return Check(fun, (Gru(*weights), x, h))
-
-    return build
+def build_gru(fun, key, dtype):
+    *weights, x, h = draw(key, dtype, *[(7, 4)] * 3, (2, 3), (2, 4))
+    return Check(fun, (Gru(*weights), x, h))
 
 
 # --- a learned first state
@@ -270,20 +265,17 @@ def from_state_backward(residuals, h_bar):
 first_state_constant = with_rule(from_state, from_state_forward, from_state_backward)
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "recurrent", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("only the last state's cotangent", "not summed over time", on(rnn_last_only, *RNN_SHAPES), "missing-term"),
-    mutant("input cotangents last step first", "reversed order", on(rnn_flipped, *RNN_SHAPES), "permuted"),
-    mutant("the state after the step for the one before", "index off by one", on(rnn_same_state, *RNN_SHAPES), "missing-term"),
-    mutant("truncated after three steps", "carry not passed", on(truncated, (6, 2)), "subset"),
-    mutant("LSTM: h where c is meant", "stale residual", build_lstm(lstm_h_for_c), "missing-term"),
-    mutant("LSTM: cell output's cotangent lost", "second output", build_lstm(lstm_cell_bar_lost), "missing-term"),
-    mutant("LSTM: input and forget gate exchanged", "swapped values", build_lstm(lstm_gates_swapped), "swapped"),
-    mutant("GRU: n - h for h - n", "difference turned", build_gru(gru_update_sign), "sign"),
-    mutant("GRU: the path around the gates lost", "skip path", build_gru(gru_skip_lost), "missing-term"),
-    mutant("GRU: reset gate left out on the way to h", "chain factor", build_gru(gru_reset_lost), "missing-term"),
-    mutant("first state taken for a constant", "initial state", on(first_state_constant, (4,), (4, 4), (3, 2, 4)), "zero"),
+MUTANTS = planted(
+    "recurrent",
+    ("only the last state's cotangent", "not summed over time", on(rnn_last_only, *RNN_SHAPES), "subset"),
+    ("input cotangents last step first", "reversed order", on(rnn_flipped, *RNN_SHAPES), "permuted"),
+    ("the state after the step for the one before", "index off by one", on(rnn_same_state, *RNN_SHAPES), "missing-term"),
+    ("truncated after three steps", "carry not passed", on(truncated, (6, 2)), "subset"),
+    ("LSTM: h where c is meant", "stale residual", partial(build_lstm, lstm_h_for_c), "missing-term"),
+    ("LSTM: cell output's cotangent lost", "second output", partial(build_lstm, lstm_cell_bar_lost), "missing-term"),
+    ("LSTM: input and forget gate exchanged", "swapped values", partial(build_lstm, lstm_gates_swapped), "swapped"),
+    ("GRU: n - h for h - n", "difference turned", partial(build_gru, gru_update_sign), "sign"),
+    ("GRU: the path around the gates lost", "skip path", partial(build_gru, gru_skip_lost), "missing-term"),
+    ("GRU: reset gate left out on the way to h", "chain factor", partial(build_gru, gru_reset_lost), "missing-term"),
+    ("first state taken for a constant", "initial state", on(first_state_constant, (4,), (4, 4), (3, 2, 4)), "zero"),
 )

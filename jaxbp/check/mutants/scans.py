@@ -1,9 +1,11 @@
 """Planted bugs in scans and solvers: prefix sums, recurrences, blocks, masks, implicit functions, ODE adjoints."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, on, with_rule
+from jaxbp.check.mutants.cases import Check, draw, on, planted, with_rule
 
 
 # --- prefix sums and products
@@ -88,12 +90,9 @@ carry_cut = with_rule(recurrence, recurrence_forward, recurrence_backward_cut)
 decay_off_by_one = with_rule(recurrence, recurrence_forward, recurrence_backward_late)
 
 
-def build_recurrence(fun):
-    def build(key, dtype):
-        a, x = draw(key, dtype, (5, 2), (5, 2))
-        return Check(fun, (0.5 + 0.1 * a, x))
-
-    return build
+def build_recurrence(fun, key, dtype):
+    a, x = draw(key, dtype, (5, 2), (5, 2))
+    return Check(fun, (0.5 + 0.1 * a, x))
 
 
 # --- blocks
@@ -187,12 +186,9 @@ adjoint_not_transposed = with_rule(fixed_point, fixed_point_forward, fixed_point
 jacobian_free = with_rule(fixed_point, fixed_point_forward, fixed_point_backward_one_step)
 
 
-def build_fixed_point(fun):
-    def build(key, dtype):
-        w, x = draw(key, dtype, (4, 4), (4,))
-        return Check(fun, (0.5 * w / jnp.linalg.norm(w, 2), x))
-
-    return build
+def build_fixed_point(fun, key, dtype):
+    w, x = draw(key, dtype, (4, 4), (4,))
+    return Check(fun, (0.5 * w / jnp.linalg.norm(w, 2), x))
 
 
 # --- an ODE y' = tanh(w y), by Euler's method
@@ -247,20 +243,17 @@ adjoint_sign = with_rule(euler, euler_forward, euler_backward_sign)
 continuous_adjoint = with_rule(euler, euler_forward, euler_backward_continuous)
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "scans", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("prefix sum not reversed", "reversed order", on(sum_from_the_same_end, (6, 2)), "missing-term"),
-    mutant("running product at a zero", "zero input", build_zero_factor, "nan"),
-    mutant("recurrence without its carry", "carry not passed", build_recurrence(carry_cut), "subset"),
-    mutant("recurrence with the decay one step late", "index off by one", build_recurrence(decay_off_by_one), "subset"),
-    mutant("last partial block lost", "last block", on(remainder_lost, (10, 2)), "subset"),
-    mutant("partial block lost, whole blocks given", "block size assumed", whole_blocks, "input"),
-    mutant("one step beyond the length", "step count", build_lengths, "subset"),
-    mutant("fixed point: adjoint not transposed", "adjoint system", build_fixed_point(adjoint_not_transposed), "missing-term"),
-    mutant("fixed point: one step for the inverse", "approximate derivative", build_fixed_point(jacobian_free), "missing-term"),
-    mutant("ODE: sign of the parameters' integral", "minus of an adjoint", on(adjoint_sign, (3, 3), (3,)), "sign"),
-    mutant("ODE: continuous adjoint of a coarse solve", "recomputed state", on(continuous_adjoint, (3, 3), (3,)), "missing-term"),
+MUTANTS = planted(
+    "scans",
+    ("prefix sum not reversed", "reversed order", on(sum_from_the_same_end, (6, 2)), "missing-term"),
+    ("running product at a zero", "zero input", build_zero_factor, "nan"),
+    ("recurrence without its carry", "carry not passed", partial(build_recurrence, carry_cut), "subset"),
+    ("recurrence with the decay one step late", "index off by one", partial(build_recurrence, decay_off_by_one), "subset"),
+    ("last partial block lost", "last block", on(remainder_lost, (10, 2)), "subset"),
+    ("partial block lost, whole blocks given", "block size assumed", whole_blocks, "input"),
+    ("one step beyond the length", "step count", build_lengths, "subset"),
+    ("fixed point: adjoint not transposed", "adjoint system", partial(build_fixed_point, adjoint_not_transposed), "missing-term"),
+    ("fixed point: no inverse at all", "approximate derivative", partial(build_fixed_point, jacobian_free), "missing-term"),
+    ("ODE: sign of the parameters' integral", "minus of an adjoint", on(adjoint_sign, (3, 3), (3,)), "sign"),
+    ("ODE: continuous adjoint of a coarse solve", "recomputed state", on(continuous_adjoint, (3, 3), (3,)), "missing-term"),
 )

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxbp.check.mutants.cases import Check, Mutant, draw, with_rule
+from jaxbp.check.mutants.cases import Check, draw, planted, with_rule
 
 
 # --- a dense layer of a params dictionary, and its wrong answers
@@ -137,19 +137,16 @@ def build_no_bias(key, dtype):
     return Check(bias_only_outside, ({"w": w, "b": b}, x))
 
 
-def mutant(name, cause, build, hint):
-    return Mutant(name, "structure", cause, build, hint)
-
-
-MUTANTS = (
-    mutant("a tuple for a dictionary", "structure", build_affine(tuple_for_a_dictionary), "structure"),
-    mutant("bias cotangent not summed", "structure", build_affine(bias_not_summed), "structure"),
-    mutant("a list of leaves for a dictionary", "structure", build_list_gradient, "structure"),
-    mutant("None for the bias", "argument dropped", build_affine(bias_none), "zero"),
-    mutant("pair without the last cotangent", "structure", build_short_pair, "structure"),
-    mutant("cotangents in bfloat16", "cotangent dtype", build_affine(cotangent_in_bfloat16), "dtype"),
-    mutant("float cotangent of an index", "cotangent dtype", build_picked, "structure"),
-    mutant("product in float16", "narrow dtype", build_affine(computed_in_float16), "dtype"),
-    mutant("pair in the wrong order", "argument order", build_pair, "swapped"),
-    mutant("bias missing in the rule's forward", "wrong primal", build_no_bias, "primal"),
+MUTANTS = planted(
+    "structure",
+    ("a tuple for a dictionary", "structure", build_affine(tuple_for_a_dictionary), "structure"),
+    ("bias cotangent not summed", "structure", build_affine(bias_not_summed), "structure"),
+    ("a list of leaves for a dictionary", "structure", build_list_gradient, "structure"),
+    ("None for the bias", "argument dropped", build_affine(bias_none), "zero"),
+    ("pair without the last cotangent", "structure", build_short_pair, "structure"),
+    ("cotangents in bfloat16", "cotangent dtype", build_affine(cotangent_in_bfloat16), "dtype"),
+    ("float cotangent of an index", "cotangent dtype", build_picked, "structure"),
+    ("product in float16", "narrow dtype", build_affine(computed_in_float16), "dtype"),
+    ("pair in the wrong order", "argument order", build_pair, "swapped"),
+    ("bias missing in the rule's forward", "wrong primal", build_no_bias, "primal"),
 )

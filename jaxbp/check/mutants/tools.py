@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.test_util import check_grads
 
+from jaxbp.check.checks import check_gradient, check_jvp, check_pair, check_vjp
 from jaxbp.check.mutants.cases import Check
 
 
@@ -32,6 +33,13 @@ def is_float(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
 
 
+def gradient_of(gradient_fun: Callable, args: tuple) -> Any:
+    """What a function with the layout of `jax.grad` or `jax.value_and_grad` says of its first argument."""
+    result = gradient_fun(*args)
+    value_first = isinstance(result, tuple) and jax.tree.structure(result[1:]) == jax.tree.structure(args[:1])
+    return result[1] if value_first else result
+
+
 def as_rule(check: Check) -> Callable:
     """The function whose `jax.vjp` is the claim of the check."""
     fun, other = check.fun, cast(Callable, check.other)
@@ -41,7 +49,7 @@ def as_rule(check: Check) -> Callable:
         rule = jax.custom_vjp(fun)
         rule.defvjp(
             lambda *args: (fun(*args), args),
-            lambda args, bar: (jax.tree.map(lambda g: bar * g, other(*args)), *jax.tree.map(jnp.zeros_like, args[1:])),
+            lambda args, bar: (jax.tree.map(lambda g: bar * g, gradient_of(other, args)), *(None for _ in args[1:])),
         )
         return rule
     rule = jax.custom_vjp(lambda *args: fun(*args)[0])
@@ -66,8 +74,6 @@ def of_floats(check: Check) -> tuple[Callable, tuple]:
 
 
 def ours(check: Check, seed: int) -> tuple[str, tuple[str, ...], str]:
-    from jaxbp.check import check_gradient, check_jvp, check_pair, check_vjp
-
     options, other = dict(check.options), cast(Callable, check.other)
     if check.kind == "gradient":
         report = check_gradient(check.fun, other, *check.args, key=seed, **options)
@@ -80,11 +86,13 @@ def ours(check: Check, seed: int) -> tuple[str, tuple[str, ...], str]:
     return report.verdict, tuple(hint.category for hint in report.hints), report.reason
 
 
-def peer(run: Callable[[Callable, tuple, list[str]], None]) -> Callable:
+def peer(check_of: Callable) -> Callable:
+    """`check_of(fun, args, order=, modes=)`, which raises AssertionError, as a tool: second order where the entry asks for it."""
+
     def tool(check: Check, seed: int) -> tuple[str, tuple[str, ...], str]:
         del seed  # their directions are fixed
         try:
-            run(*of_floats(check), ["fwd" if check.kind == "jvp" else "rev"])
+            check_of(*of_floats(check), order=check.options.get("order", 1), modes=["fwd" if check.kind == "jvp" else "rev"])
         except AssertionError as error:
             return "fail", (), first_line(error)
         return "pass", (), ""
@@ -96,12 +104,7 @@ def first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:160]
 
 
-TOOLS = {
-    "ours": ours,
-    "check_grads": peer(lambda fun, args, modes: check_grads(fun, args, order=1, modes=modes)),
-    "check_grads order 2": peer(lambda fun, args, modes: check_grads(fun, args, order=2, modes=modes)),
-    "chex": peer(lambda fun, args, modes: chex.assert_numerical_grads(fun, args, order=1, modes=modes)),
-}
+TOOLS = {"ours": ours, "check_grads": peer(check_grads), "chex": peer(chex.assert_numerical_grads)}
 
 
 def run_tool(name: str, check: Check, seed: int) -> Outcome:

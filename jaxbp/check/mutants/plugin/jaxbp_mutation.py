@@ -7,6 +7,7 @@ It imports nothing of jaxbp, so that rules of any package are seen when they are
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -16,13 +17,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 
 # --- the mutations: of a tree of cotangents, told the incoming cotangent; None where there is nothing to change
 
 
 def floats(tree: Any) -> list:
-    return [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.floating)]
+    """The floating arrays; of a rule with `symbolic_zeros=True` also the arrays alone."""
+    known = [a for a in jax.tree.leaves(tree) if hasattr(a, "dtype") and not isinstance(a, SymbolicZero)]
+    return [a for a in known if jnp.issubdtype(a.dtype, jnp.floating)]
+
+
+def arrays(tree: Any) -> Any:
+    """Python's floats as arrays, so that they are mutated too."""
+    return jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, float) else a, tree)
 
 
 def each(tree: Any, change: Any, wanted: Any = lambda a: True) -> Any:
@@ -99,7 +108,7 @@ def mutated_backward(backward: Any, mutation: str, note: Any) -> Any:
         if mutation == "cotangent ignored":
             note(bool(floats(g)))
             return backward(*before, ones(g))
-        bars = backward(*args)
+        bars = arrays(backward(*args))
         changed = OF_BARS[mutation](bars, g)
         note(changed is not None)
         return bars if changed is None else changed
@@ -111,7 +120,7 @@ def mutated_tangents(rule: Any, mutation: str, note: Any) -> Any:
     """rule(*static, primals, tangents) -> out, out_dot, mutated; an entry is a fixed one, so that it stays linear."""
 
     def wrong(*args: Any) -> Any:
-        *before, tangents = args
+        *before, tangents = *args[:-1], arrays(args[-1])
         if mutation == "cotangent ignored":
             note(True)
             return rule(*before, ones(tangents))
@@ -119,7 +128,7 @@ def mutated_tangents(rule: Any, mutation: str, note: Any) -> Any:
             note(bool(floats(tangents)))
             return rule(*before, leaf_zeroed(tangents, None) or tangents)
         out, out_dot = rule(*args)
-        changed = of_tangent(mutation, out_dot)
+        changed = of_tangent(mutation, arrays(out_dot))
         note(changed is not None)
         return out, out_dot if changed is None else changed
 
@@ -176,10 +185,19 @@ class Watch:
         return self.watched(name, rule)
 
 
+def source_of(fun: Any) -> tuple[Any, Any]:
+    """The function under decorators and partials, and its code; of a callable object, its class's `__call__`."""
+    fun = inspect.unwrap(fun)
+    while isinstance(fun, functools.partial):
+        fun = inspect.unwrap(fun.func)
+    fun = fun if hasattr(fun, "__code__") else type(fun).__call__
+    return fun, getattr(fun, "__code__", None)
+
+
 def name_of(primal: Any, rule: Any) -> str | None:
     """file:line name of the primal, of the rule where the primal has no source; None for installed packages."""
-    for fun in (inspect.unwrap(primal), inspect.unwrap(rule)):
-        code = getattr(fun, "__code__", None)
+    for fun in (primal, rule):
+        fun, code = source_of(fun)
         if code is not None:
             path = pathlib.Path(code.co_filename)
             installed = [pathlib.Path(sysconfig.get_path(kind)) for kind in ("purelib", "platlib", "stdlib")]
