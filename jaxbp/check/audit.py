@@ -13,14 +13,13 @@ import dataclasses
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxbp.check.checks import check_jvp, check_vjp, seed
-from jaxbp.check.identity import fingerprint, is_key, transposes
-from jaxbp.check.problem import Flat, is_float, name_of
+from jaxbp.check.identity import fingerprint, transposes
+from jaxbp.check.problem import is_float, is_key, name_of
 from jaxbp.check.report import AuditReport, Report, RuleReport
-from jaxbp.check.reproduce import spelled
+from jaxbp.check.reproduce import imported, snippet
 from jaxbp.check.rules import UNKNOWN, Rule, active_operands, find_rules, hidden_rules, wide_operands
 
 
@@ -164,7 +163,9 @@ def _check(rule: Rule, call: int, context: _Context) -> _Finding:
     if found.verdict != "fail" or found.report is None:
         return found
     diff = [i for i, argument in zip(rule.free, rule.arguments(call), strict=True) if is_float(argument)]
-    idle = {i for i, leaf in zip(diff, found.report.leaves, strict=False) if _is_zero(leaf)}
+    if len(diff) != len(found.report.leaves):  # complex operands, two leaves each
+        return found
+    idle = {i for i, leaf in zip(diff, found.report.leaves, strict=True) if _is_zero(leaf)}
     idle = idle - context.active(rule) if idle else idle
     if not idle or len(idle) == len(diff):
         return found
@@ -274,15 +275,11 @@ def _verdict(reports: list[RuleReport], context: _Context) -> tuple[str, str]:
 
 def _reproduction(rule: Rule, context: _Context) -> str:
     """The audit again, and the report of this rule."""
-    module, subject = getattr(context.fun, "__module__", None) or "__main__", name_of(context.fun)
-    plain = all(jax.tree_util.all_leaves([arg]) for arg in context.args)
-    flat = Flat(context.fun, context.args)
-    lines = ["import jax", "import jax.numpy as jnp", "from jaxbp.check import audit"]
-    lines += [f"from {module} import {subject}"] if module != "__main__" and subject.isidentifier() else []
-    if plain and len(flat.leaves) == len(context.args):
-        lines += ["", f"args = ({', '.join(spelled(leaf) for leaf in flat.leaves)},)"]
-    else:
-        lines += ["", "args = ...  # the arguments that you passed"]
-    lines.append(f"for rule in audit({subject}, *args, key={context.seed}).rules:")
-    lines.append(f"    if rule.called_at == {rule.called_at!r} and rule.name == {rule.name!r}:")
-    return "\n".join([*lines, "        print(rule.report)"])
+    line, name = imported(context.fun)
+    argnums = "" if context.argnums is None else f", argnums={context.argnums!r}"
+    calls = [
+        f"for rule in audit({name}, *args, key={context.seed}{argnums}).rules:",
+        f"    if rule.called_at == {rule.called_at!r} and rule.name == {rule.name!r}:",
+        "        print(rule.report)",
+    ]
+    return snippet("audit", [line], context.args, calls)

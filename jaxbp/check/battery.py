@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.problem import is_float
+from jaxbp.check.problem import dtype_of, is_float
 
 
 def derived(leaves: tuple, diff: tuple[int, ...], key: np.random.Generator) -> Iterator[tuple[str, tuple]]:
@@ -35,13 +35,16 @@ def derived(leaves: tuple, diff: tuple[int, ...], key: np.random.Generator) -> I
             _changed(leaves, lambda i, a: np.full_like(a, a.ravel()[0]) if kinds.get(i) in ("i", "u") else a),
         )
         yield "edge indices", _changed(leaves, lambda i, a: _edges(a, key) if kinds.get(i) in ("i", "u") else a)
+        yield "zero integers", _changed(leaves, lambda i, a: np.zeros_like(a) if kinds.get(i) in ("i", "u") else a)
     if "b" in kinds.values():
+        for name, value in (("mask of False", False), ("mask of True", True)):
+            yield name, _changed(leaves, lambda i, a, value=value: np.full_like(a, value) if kinds.get(i) == "b" else a)
         yield "mask flipped", _changed(leaves, lambda i, a: ~a if kinds.get(i) == "b" else a)
         yield "mask random", _changed(leaves, lambda i, a: key.random(a.shape) < 0.5 if kinds.get(i) == "b" else a)
 
 
 def _plain(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.number) or jnp.issubdtype(jnp.result_type(leaf), jnp.bool_)
+    return jnp.issubdtype(dtype_of(leaf), jnp.number) or jnp.issubdtype(dtype_of(leaf), jnp.bool_)
 
 
 def _size(a: np.ndarray) -> float:
@@ -61,7 +64,7 @@ def _changed(leaves: tuple, change: Any) -> tuple:
             continue
         a = np.asarray(leaf)
         a = a.astype(np.float64) if is_float(leaf) else a
-        made.append(jnp.asarray(np.asarray(change(i, a)).reshape(a.shape)).astype(jnp.result_type(leaf)))
+        made.append(jnp.asarray(np.asarray(change(i, a)).reshape(a.shape)).astype(dtype_of(leaf)))
     return tuple(made)
 
 
@@ -69,7 +72,7 @@ def _equalled(leaves: tuple, diff: tuple[int, ...]) -> tuple:
     """Floating leaves of the same shape made equal to the first of that shape."""
     first: dict[tuple, Any] = {}
     same = {i: first.setdefault(np.shape(leaves[i]), leaves[i]) for i in diff}
-    return tuple(jnp.asarray(same[i]).astype(jnp.result_type(leaf)) if i in same else leaf for i, leaf in enumerate(leaves))
+    return tuple(jnp.asarray(same[i]).astype(dtype_of(leaf)) if i in same else leaf for i, leaf in enumerate(leaves))
 
 
 def resized(leaves: tuple, axes: tuple, size: int) -> tuple:

@@ -8,6 +8,8 @@ check_pair(forward, backward, *args)       forward(*args) -> out, residuals; bac
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check import steps
+from jaxbp.check import layouts, steps
 from jaxbp.check.problem import Flat, Problem, is_float, name_of, opened
 from jaxbp.check.report import Report, announce
+
+
+DEFAULTS = {"argnums": 0, "has_aux": False, "batch_axes": None, "dtype_check": True, "battery": True, "order": 1}
 
 
 def check_vjp(
@@ -50,29 +55,41 @@ def check_vjp(
 
     Raises: ValueError where nothing can be checked: no floating argument or output, or `fun` itself raises.
     """
-    flat = Flat(fun, args)
-    reference = opened(Flat(primal, args) if primal is not None else flat)
-    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
+    if order not in (1, 2):
+        raise ValueError(f"order: 1 or 2 was expected, got {order!r}")
+    flat = Flat(fun, args, split=True)
 
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
         of_diff = lambda *floats: flat(problem.merge(leaves, floats))
-        outs, vjp = jax.vjp(of_diff, *(leaves[i] for i in diff))
+        outs, vjp = jax.vjp(of_diff, *(leaves[i] for i in problem.diff))
         return list(vjp([jnp.asarray(b).astype(o.dtype) for b, o in zip(bars, outs, strict=True)])), outs
 
     subject = name or name_of(fun)
-    problem = Problem(
+    problem = _problem(
+        flat, args, {"batch_axes": batch_axes, "dtype_check": dtype_check, "battery": battery, "order": order},
         subject=subject,
         says=f"cotangents that jax.vjp gives for {subject}, its custom rules included",
-        primal=reference,
+        primal=opened(Flat(primal, args, split=True) if primal is not None else flat),
         claim=claim,
+        functions=(fun,),
+    )  # fmt: skip
+    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order))
+
+
+def _problem(flat: Flat, args: tuple, options: dict[str, Any], diff: Any = None, paths: Any = None, **fields: Any) -> Problem:
+    """A problem over the leaves of `flat`, by default in all floating ones."""
+    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf)) if diff is None else diff
+    return Problem(
         leaves=flat.leaves,
         diff=diff,
-        paths=tuple(flat.paths[i] for i in diff),
+        paths=tuple(flat.paths[i] for i in diff) if paths is None else paths,
         arg_paths=flat.paths,
         plain=flat,
-        axes=flat.axes(batch_axes, args),
+        axes=flat.axes(options.get("batch_axes"), args),
+        args=args,
+        options={name: value for name, value in options.items() if value != DEFAULTS[name]},
+        **fields,
     )
-    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order))
 
 
 def check_gradient(
@@ -92,7 +109,10 @@ def check_gradient(
     `gradient_fun` may also have the layout of `jax.value_and_grad(fun, argnums, has_aux)`; with has_aux `fun` returns
     (value, aux). Other arguments: see `check_vjp`. The cotangent of a gradient is 1, so linearity is not tested.
     """
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    numbers = [operator.index(n) for n in ((argnums,) if isinstance(argnums, int) else argnums)]
+    if not all(-len(args) <= n < len(args) for n in numbers):
+        raise ValueError(f"argnums: numbers of the {len(args)} arguments were expected, got {argnums!r}")
+    numbers = tuple(n % len(args) for n in numbers)
     scalar = (lambda *a: fun(*a)[0]) if has_aux else fun
     flat = Flat(scalar, args)
     first = np.cumsum([0] + [len(jax.tree.leaves(a)) for a in args])
@@ -101,33 +121,23 @@ def check_gradient(
     wanted = jax.tree.structure(args[numbers[0]] if isinstance(argnums, int) else tuple(args[n] for n in numbers))
 
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
-        result = gradient_fun(*flat.args(leaves))
-        grads = result
-        if jax.tree.structure(grads) != wanted:
-            value_first = isinstance(result, tuple) and len(result) == 2 and jax.tree.structure(result[1]) == wanted
-            aux_second = has_aux and isinstance(result, tuple) and len(result) == 2 and jax.tree.structure(result[0]) == wanted
-            if not (value_first or aux_second):
-                raise TypeError(f"a gradient of structure {wanted} was expected, got {jax.tree.structure(result)}")
-            grads = result[1] if value_first else result[0]
+        grads = layouts.gradient(gradient_fun(*flat.args(leaves)), wanted, has_aux)
         kept = [g for g, n in zip(jax.tree.leaves(grads), sorted(chosen), strict=True) if n in {flat.dynamic[i] for i in diff}]
         return [bars[0].astype(jnp.result_type(g)) * g for g in kept], flat(leaves)
 
     subject = name or name_of(gradient_fun)
-    problem = Problem(
+    options = {"argnums": argnums, "has_aux": has_aux}
+    problem = _problem(
+        flat, args, {**options, "batch_axes": batch_axes, "dtype_check": dtype_check, "battery": battery}, diff,
         subject=subject,
         says=f"the gradient that {subject} returns for {name_of(fun)}",
         primal=opened(flat),
         claim=claim,
-        leaves=flat.leaves,
-        diff=diff,
-        paths=tuple(flat.paths[i] for i in diff),
-        arg_paths=flat.paths,
-        plain=flat,
         handwritten=True,
         entry="check_gradient",
         seeds=(np.ones(()),),
-        axes=flat.axes(batch_axes, args),
-    )
+        functions=(fun, gradient_fun),
+    )  # fmt: skip
     return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
 
 
@@ -145,36 +155,31 @@ def check_jvp(
 
     Beside the given tangents, random ones are tried. Leaves of the report are the outputs. Other arguments: see `check_vjp`.
     """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list, type(None))):
+        raise TypeError("check_jvp: primals, and tangents where they are given, must be tuples with one entry for each argument")
     flat = Flat(fun, tuple(primals))
-    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
+    subject = name or name_of(fun)
+    outs = jax.tree_util.tree_leaves_with_path(steps.output_shapes(subject, flat))
 
     def claim(leaves: Any, dots: Any) -> tuple[list, list]:
         of_diff = lambda *floats: flat(problem.merge(leaves, floats))
-        floats = tuple(jnp.asarray(leaves[i]) for i in diff)
+        floats = tuple(jnp.asarray(leaves[i]) for i in problem.diff)
         outs, results = jax.jvp(of_diff, floats, tuple(jnp.asarray(d).astype(f.dtype) for d, f in zip(dots, floats, strict=True)))
         return results, outs
 
-    outs = jax.eval_shape(lambda *a: fun(*a), *primals) if not flat.held else jax.eval_shape(lambda *xs: flat(xs), *flat.leaves)
-    floating = [(p, o) for p, o in jax.tree_util.tree_leaves_with_path(outs) if is_float(o)]
-    given = None
-    if tangents is not None:
-        leaves = jax.tree.leaves(tuple(tangents))
-        given = tuple(np.asarray(leaves[flat.dynamic[i]], np.float64) for i in diff)
-    subject = name or name_of(fun)
-    problem = Problem(
+    problem = _problem(
+        flat, tuple(primals), {"battery": battery},
+        paths=tuple(f"out{jax.tree_util.keystr(path)}" for path, out in outs if is_float(out)),
         subject=subject,
         says=f"tangents that jax.jvp gives for {subject}, its custom rules included",
         primal=opened(Flat(primal, tuple(primals)) if primal is not None else flat),
         claim=claim,
-        leaves=flat.leaves,
-        diff=diff,
-        paths=tuple("out" + jax.tree_util.keystr(p) for p, _ in floating),
-        arg_paths=flat.paths,
-        plain=flat,
         entry="check_jvp",
         reverse=False,
-        given_seeds=given,
-    )
+        functions=(fun,),
+    )  # fmt: skip
+    if tangents is not None:
+        problem = dataclasses.replace(problem, given_seeds=layouts.tangents(tuple(tangents), flat, problem.diff))
     return announce(steps.run(problem, flat, seed(key), dtype_check=True, battery=battery, order=1))
 
 
@@ -194,60 +199,29 @@ def check_pair(
     arguments that have none), or the cotangent itself where there is one argument. Other arguments: see `check_vjp`.
     """
     flat = Flat(lambda *a: forward(*a)[0], args)
-    diff = tuple(i for i, leaf in enumerate(flat.leaves) if is_float(leaf))
-    places = [flat.dynamic[i] for i in diff]
 
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
         out, residuals = forward(*flat.args(leaves))
         outs, tree = jax.tree.flatten(out)
         queue = iter(bars)
         filled = [jnp.asarray(next(queue)).astype(o.dtype) if is_float(o) else np.zeros(o.shape, jax.dtypes.float0) for o in outs]
-        cotangents = backward(residuals, jax.tree.unflatten(tree, filled))
-        cotangents = (cotangents,) if len(args) == 1 and not isinstance(cotangents, tuple) else cotangents
-        if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
-            raise TypeError(
-                f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {cotangents!r}"
-            )
-        spread = [_spread(arg, bar, n) for n, (arg, bar) in enumerate(zip(args, cotangents, strict=True))]
-        every = [bar for bars in spread for bar in bars]
-        return [_present(every[j], flat.held[j], p) for j, p in zip(places, problem.paths, strict=True)], [
-            o for o in outs if is_float(o)
-        ]
+        every = layouts.cotangents(backward(residuals, jax.tree.unflatten(tree, filled)), args)
+        kept = {flat.dynamic[i]: path for i, path in zip(problem.diff, problem.paths, strict=True)}
+        results = [layouts.present(every[j], flat.held[j], path) for j, path in kept.items()]
+        return results, [o for o in outs if is_float(o)]
 
     subject = name or name_of(backward)
-    problem = Problem(
+    problem = _problem(
+        flat, args, {"batch_axes": batch_axes, "dtype_check": dtype_check, "battery": battery},
         subject=subject,
         says=f"cotangents that {subject} returns for {name_of(forward)}",
         primal=opened(flat),
         claim=claim,
-        leaves=flat.leaves,
-        diff=diff,
-        paths=tuple(flat.paths[i] for i in diff),
-        arg_paths=flat.paths,
-        plain=flat,
         handwritten=True,
         entry="check_pair",
-        axes=flat.axes(batch_axes, args),
-    )
+        functions=(forward, backward),
+    )  # fmt: skip
     return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
-
-
-def _spread(arg: Any, bar: Any, n: int) -> list:
-    leaves, tree = jax.tree.flatten(arg)
-    if bar is None:
-        return [None] * len(leaves)
-    bars, bar_tree = jax.tree.flatten(bar, is_leaf=lambda b: b is None)
-    if bar_tree != tree:
-        raise TypeError(f"backward: the cotangent of argument {n} should have structure {tree}, got {bar_tree}")
-    return bars
-
-
-def _present(bar: Any, leaf: Any, path: str) -> Any:
-    if bar is None:
-        raise TypeError(f"backward: no cotangent (None) for {path}, which is floating: JAX would take it for zero")
-    if jnp.shape(bar) != jnp.shape(leaf):
-        raise TypeError(f"backward: the cotangent of {path} should have shape {jnp.shape(leaf)}, got {jnp.shape(bar)}")
-    return bar
 
 
 def seed(key: Any) -> int:
@@ -256,5 +230,7 @@ def seed(key: Any) -> int:
         return 0
     if isinstance(key, (int, np.integer)):
         return int(key)
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key: a PRNG key or a number was expected, got {key!r}")
     data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
     return int(np.asarray(data, np.uint64).ravel()[-1])

@@ -10,12 +10,14 @@ import numpy as np
 
 from jaxbp import jaxprs
 from jaxbp.check.judge import EPS, Judged
-from jaxbp.check.problem import Problem
+from jaxbp.check.problem import Problem, dtype_of
 from jaxbp.check.report import Hint, LeafReport, Report, Step
 from jaxbp.check.reproduce import reproduction
 
 
 RANK = {"fail": 2, "inconclusive": 1, "pass": 0}
+TOLD = 4  # leaves that a step names
+HELD = {"stop_gradient", "random_gamma"}  # central differences move what these hold, or draw in another way
 BLIND = 0.1  # a leaf that rounding moves by more than this share of its scale has not been checked
 # which hint comes first where several steps failed
 ORDER = [
@@ -30,6 +32,7 @@ class Findings:
     def __init__(self, problem: Problem, seed: int):
         self.problem, self.seed = problem, seed
         self.steps: dict[str, Step] = {}
+        self.details: dict[str, list[str]] = {}
         self.leaves: dict[int, LeafReport] = {}
         self.hints: list[Hint] = []
         self.notes: list[str] = []
@@ -39,17 +42,17 @@ class Findings:
         self.opaque = ""  # why the primal has no autodiff
         self.narrowed = ""  # why the claim runs in its own dtype only
         self.amplitude, self.floor = 1.0, 8 * EPS
-        self.rules, self.stops = self._look_inside()
+        self.rules, self.held = self._look_inside()
 
     def _look_inside(self) -> tuple[bool, bool]:
-        """(custom rules, stop_gradient): whether the program holds any."""
+        """Whether the program holds custom rules, and whether values that no derivative is taken of."""
         leaves, problem = self.problem.leaves, self.problem
         try:
             traced = jaxprs.trace(lambda *xs: problem.plain(xs), *leaves)
         except Exception:
             return True, False  # the check itself will say why
         names = {eqn.primitive.name for eqn, _ in jaxprs.equations(traced.program)}
-        return bool(names & {*jaxprs.CUSTOM_VJP, *jaxprs.CUSTOM_JVP}) or problem.handwritten, "stop_gradient" in names
+        return bool(names & {*jaxprs.CUSTOM_VJP, *jaxprs.CUSTOM_JVP}) or problem.handwritten, bool(names & HELD)
 
     def bad_inputs(self) -> bool:
         for i in self.problem.diff:
@@ -61,13 +64,19 @@ class Findings:
         return False
 
     def narrow(self, why: str) -> None:
-        eps = max(float(jnp.finfo(jnp.result_type(self.problem.leaves[i])).eps) for i in self.problem.diff)
+        eps = max(float(jnp.finfo(dtype_of(self.problem.leaves[i])).eps) for i in self.problem.diff)
         self.narrowed, self.amplitude, self.floor = why, eps / EPS, 64 * eps
 
     def step(self, name: str, verdict: str, detail: str = "") -> None:
+        """Keep the worst verdict of a step, with all that is said of it."""
         old = self.steps.get(name)
         if old is None or RANK[verdict] > RANK[old.verdict]:
-            self.steps[name] = Step(name, verdict, detail)
+            self.details[name] = []
+        if old is None or RANK[verdict] >= RANK[old.verdict]:
+            said = self.details[name]
+            said += [detail] if detail and detail not in said else []
+            more = f"; and {len(said) - TOLD} more" if len(said) > TOLD else ""
+            self.steps[name] = Step(name, verdict, "; ".join(said[:TOLD]) + more)
 
     def fail(self, name: str, category: str, text: str) -> None:
         self.step(name, "fail", text)
@@ -89,7 +98,7 @@ class Findings:
             return  # derived inputs speak only where something is wrong
         made = self._leaf_report(i, judged, claimed.results[i], truth.results[i])
         if judged.verdict == "fail":
-            hints = self._explain(i, claimed.results, truth.results, leaves, seeds, judged)
+            hints = self._explain(i, claimed.results, truth.results, leaves, seeds, judged, truth.outs)
             if category:
                 describe = f"{step}: {hints[0].text}" if hints else step
                 lead = (
@@ -116,7 +125,8 @@ class Findings:
         """A leaf judged by central differences alone."""
         true = np.where(np.isnan(measured.true), claimed, measured.true)
         scale = float(np.max(np.abs(true), initial=0.0))
-        verdict = "fail" if measured.wrong else "pass"
+        blind = not measured.tolerance <= BLIND * scale and bool(np.any(claimed))
+        verdict = "fail" if measured.wrong else "inconclusive" if blind else "pass"
         gap = np.abs(true - claimed)
         index = tuple(int(k) for k in np.unravel_index(int(np.argmax(gap)), gap.shape)) if gap.size else None
         judged = Judged(verdict, measured.error, measured.tolerance, scale, index, "")
@@ -127,16 +137,16 @@ class Findings:
             self.hints += hints
             self.step("ladder", "fail", f"{made.path}: off by {made.error:.3g} of the leaf's scale")
         else:
-            self.step("ladder", "pass")
+            self.step("ladder", verdict, f"{made.path}: central differences are too noisy to tell" if blind else "")
         self.leaves[i] = made
 
     def _leaf_report(self, i: int, judged: Judged, claimed: np.ndarray, true: np.ndarray) -> LeafReport:
-        dtype = jnp.result_type(self.problem.leaves[self.problem.diff[i]]) if self.problem.reverse else jnp.dtype(np.float64)
-        at = judged.index if judged.index is not None else ()
-        there = judged.index is not None
+        dtype = dtype_of(self.problem.leaves[self.problem.diff[i]]) if self.problem.reverse else jnp.dtype(np.float64)
+        at = judged.place if judged.place is not None else ()
+        there = judged.place is not None
         return LeafReport(
             path=self.problem.paths[i], shape=claimed.shape, dtype=str(dtype), verdict=judged.verdict, error=judged.relative,
-            ulp=judged.relative / float(jnp.finfo(dtype).eps), scale=judged.scale, index=judged.index,
+            ulp=judged.relative / float(jnp.finfo(dtype).eps), scale=judged.scale, index=judged.place,
             claimed=float(claimed[at]) if there else None, true=float(true[at]) if there else None,
             resolution=judged.tolerance / judged.scale if judged.scale else judged.tolerance,
             claimed_array=claimed, true_array=true,
@@ -145,7 +155,9 @@ class Findings:
     def _replace_hints(self, made: LeafReport, hints: tuple[Hint, ...]) -> LeafReport:
         return dataclasses.replace(made, hints=tuple(hints))
 
-    def _explain(self, i: int, claimed: Any, true: Any, leaves: tuple, seeds: list, judged: Judged) -> tuple[Hint, ...]:
+    def _explain(
+        self, i: int, claimed: Any, true: Any, leaves: tuple, seeds: list, judged: Judged, outputs: Any = ()
+    ) -> tuple[Hint, ...]:
         from jaxbp.check import hints
 
         problem = self.problem
@@ -156,10 +168,16 @@ class Findings:
         }
         context = hints.Context(
             values=values, claimed=pick(claimed), true=pick(true), out_bar=[np.asarray(s) for s in seeds],
-            tolerance=max(1e-9, 3 * judged.tolerance / judged.scale if judged.scale else 0.0), batch=None,
+            tolerance=max(1e-9, 3 * judged.tolerance / judged.scale if judged.scale else 0.0),
+            batch=self._batch(leaves), outputs=outputs,
         )  # fmt: skip
         told = tuple(hints.explain(problem.paths[i], claimed[i], true[i], context))
         return tuple(h for h in told if h.category != "localised") or told  # where it is says nothing that a cause does not
+
+    def _batch(self, leaves: tuple) -> int | None:
+        """The batch size, where the caller named the axis."""
+        axes = self.problem.axes or ()
+        return next((np.shape(leaf)[axis] for leaf, axis in zip(leaves, axes, strict=False) if axis is not None), None)
 
     def report(self) -> Report:
         for i, leaf in self.leaves.items():
@@ -174,7 +192,7 @@ class Findings:
         return Report(
             subject=self.problem.subject, claim=self.problem.says, reference=self._reference(), verdict=verdict,
             reason=self._reason(verdict, steps), leaves=tuple(self.leaves[i] for i in sorted(self.leaves)), steps=steps,
-            hints=tuple(told), reproduction=self._reproduction(), ladder=self.ladder or None,
+            hints=tuple(told), reproduction=reproduction(self.problem, self.seed), ladder=self.ladder or None,
         )  # fmt: skip
 
     def _reference(self) -> str:
@@ -188,9 +206,6 @@ class Findings:
         if verdict == "pass":
             return "; ".join(["every step agrees", *dict.fromkeys(self.notes)])
         return f"{first.name}: {first.detail}" if first else "nothing was checked"
-
-    def _reproduction(self) -> str:
-        return reproduction(self.problem, self.seed)
 
 
 def _numeric(leaf: Any) -> bool:

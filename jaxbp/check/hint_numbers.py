@@ -10,6 +10,8 @@ from typing import NamedTuple
 SIMPLE = {1.0: "1", 2.0: "2", 0.5: "1/2", 3.0: "3", 1 / 3: "1/3", 4.0: "4", 0.25: "1/4"}
 CONSTANTS = {math.pi: "π", 1 / math.pi: "1/π", 2 * math.pi: "2π", math.sqrt(2): "√2", math.sqrt(0.5): "1/√2", math.log(2): "ln 2"}
 CONSTANTS |= {1 / math.log(2): "1/ln 2", math.sqrt(2 / math.pi): "√(2/π)", math.sqrt(2 * math.pi): "√(2π)"}
+CONSTANTS |= {p / q: f"{p}/{q}" for p, q in ((2, 3), (3, 2), (3, 4), (4, 3), (1, 6), (5, 4), (4, 5), (1, 5), (1, 8), (1, 12))}
+CONSTANTS |= {float(n): str(n) for n in (5, 6, 8, 10, 12)}
 COARSE = 1e-5  # a number less well known than this matches some size by chance: only simple ones are named then
 
 

@@ -71,7 +71,8 @@ def _localised(case: Case) -> Hint:
 def _zero(case: Case) -> Hint | None:
     if np.any(np.abs(case.claimed) > case.tol):
         return None
-    return Hint("zero", "the claimed cotangent is zero, the true one is not: is it returned at all, or behind stop_gradient?")
+    text = "the claimed cotangent is zero, the true one is not: does bwd return None for it (JAX takes None for zero), or"
+    return Hint("zero", f"{text} is it behind stop_gradient?")
 
 
 def _factor(case: Case) -> Hint | None:
@@ -113,21 +114,22 @@ def _listed(items: Sequence[int]) -> str:
 
 
 def _untransposed_operand(case: Case) -> Hint | None:
-    """true = d Wᵀ but claimed = d W for a square leaf W and some d (also Wᵀ d, and inverses): claimed = true W⁻ᵀ W."""
+    """true = d Wᵀ but claimed = d W for a square W and some d (also on the left, and inverses): claimed = true W⁻ᵀ W."""
     t = case.true
-    for path, w in case.context.values.items():
+    matrices = [(f"'{path}'", w) for path, w in case.context.values.items()]
+    for name, w in matrices + [("the output's cotangent", g) for g in case.context.out_bar]:
         square = w.ndim == 2 and 1 < len(w) == w.shape[1] <= LARGEST_SQUARE and w.dtype.kind == "f"
         if not square or not np.all(np.isfinite(w)) or np.linalg.cond(w) > 1e6:
             continue
-        inverse, sides = np.linalg.inv(w), []
-        if t.ndim and t.shape[-1] == len(w):  # d is a row: on the left of W
-            sides += [(t @ inverse.T @ w, path), (t @ w.T @ inverse, f"the inverse of '{path}'")]
-        if t.ndim == 2 and t.shape[0] == len(w):
-            sides += [(w @ inverse.T @ t, path), (inverse @ w.T @ t, f"the inverse of '{path}'")]
-        for candidate, name in sides:
-            if case.fits(case.claimed, candidate, 0):
-                name = f"'{name}'" if name == path else name
-                return Hint("transposed", f"claimed multiplies by {name} where the truth multiplies by its transpose")
+        inverse = np.linalg.inv(w)
+        turns = [(inverse.T @ w, name), (inverse @ w.T, name), (w.T @ inverse, f"the inverse of {name}")]
+        turns += [(w @ inverse.T, f"the inverse of {name}")]
+        for turn, what in turns:
+            on_right = t.ndim and t.shape[-1] == len(w) and case.fits(case.claimed, t @ turn, 0)
+            if on_right or (t.ndim == 2 and t.shape[0] == len(w) and case.fits(case.claimed, turn.T @ t, 0)):
+                return Hint(
+                    "transposed", f"claimed multiplies by {what} where the truth multiplies by its transpose, or the reverse"
+                )
     return None
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.core import Tracer
 
 from jaxbp import jaxprs
-from jaxbp.check.problem import is_float
+from jaxbp.check.problem import is_float, is_key
 from jaxbp.check.rules import Rule
 
 
@@ -62,10 +62,6 @@ def _constants(program: Any) -> list:
     held = [c for p in (program, *inner) for c in p.consts]
     literals = [getattr(atom, "val", None) for eqn, _ in jaxprs.equations(program) for atom in eqn.invars]
     return [c for c in (*held, *literals) if c is not None and not is_key(c)]
-
-
-def is_key(value: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(value), jax.dtypes.prng_key)
 
 
 def transposes(rule: Rule) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxbp import jaxprs
 from jaxbp.check import ladder
-from jaxbp.check.noise import Jitter
+from jaxbp.check.noise import Jitter, constant_equations
 from jaxbp.check.problem import Problem, widened
 from jaxbp.check.programs import Program
 
@@ -24,16 +25,16 @@ class Measured(NamedTuple):
 
     results: list
     outs: list
-    results_noise: list | None = None
-    outs_noise: list | None = None
+    results_noise: Sequence[float] = ()
+    outs_noise: Sequence[float] = ()
 
 
 class Instruments:
     """Measurements of `problem` in float64. Use inside `jax.enable_x64(True)`."""
 
-    def __init__(self, problem: Problem):
+    def __init__(self, problem: Problem, traceable: bool = True):
         self.problem = problem
-        self._claim = Program(problem.claim)
+        self._claim = Program(problem.claim) if traceable else problem.claim
         self._truth = Program(functools.partial(self._lanes, own=False))
         self._own = Program(functools.partial(self._lanes, own=True))
         self._phis = Program(ladder.make(problem.primal, problem.merge, problem.diff))
@@ -56,10 +57,11 @@ class Instruments:
         run = self.problem.claim if own else self.problem.truth
         leaf_count = len(leaves)
         program = jaxprs.trace(lambda *xs: run(xs[:leaf_count], list(xs[leaf_count:])), *leaves, *seeds)
+        fixed = constant_equations(program.program)
 
         def lane(at: tuple) -> list:
             seed, size = at
-            visitor = Jitter(seed, size, np.float64 if own else None)
+            visitor = Jitter(seed, size, np.float64 if own else None, fixed)
             return jaxprs.evaluate(program.program, *leaves, *seeds, visitor=visitor)
 
         hashes = jnp.arange(REPEATS + 1, dtype=jnp.uint64) * jnp.uint64(0xD1342543DE82EF95)

@@ -18,6 +18,7 @@ RUNGS = 15
 STEPS = 0.25 / 4.0 ** np.arange(RUNGS)
 POINTS = np.concatenate([[0.0], STEPS, -STEPS])
 EPS = 2.0**-52
+UNRESOLVED = 1e-2  # noise beyond this share of what phi moves: even the least step is too long to see a slope
 
 
 class Slope(NamedTuple):
@@ -54,7 +55,8 @@ def make(primal: Callable, merge: Callable, diff: tuple[int, ...]) -> Callable:
         def phi(t: jax.Array) -> jax.Array:
             moved = [leaves[i] + t * v for i, v in zip(diff, direction, strict=True)]
             outs = primal(merge(leaves, moved))
-            return sum(jnp.sum(b * out.astype(jnp.float64)) for b, out in zip(bars, outs, strict=True))
+            parts = [jnp.sum(b * out.astype(jnp.float64)) for b, out in zip(bars, outs, strict=True)]
+            return jnp.sum(jnp.stack(parts))
 
         size = sum(np.size(leaves[i]) for i in diff)
         points = jnp.asarray(POINTS)
@@ -67,19 +69,44 @@ def slope(phi: np.ndarray, noise: float) -> Slope:
     """The derivative at 0 from phi at `POINTS`; `noise` is how far rounding moves one phi."""
     zero, plus, minus = phi[0], phi[1 : RUNGS + 1], phi[RUNGS + 1 :]
     noise = max(noise, EPS * float(np.nanmax(np.abs(phi), initial=0.0)) if np.isfinite(phi).any() else 0.0)
+    seen = _seen_noise(zero, plus, minus)
+    moved, size = _moved(phi), float(np.nanmax(np.abs(phi), initial=0.0))
+    if seen > UNRESOLVED * moved and seen > min(10 * noise, max(0.3 * moved, 1e-6 * size)):
+        return Slope(np.nan, np.inf, np.nan, np.nan, STEPS, (plus - minus) / (2 * STEPS))
     with np.errstate(all="ignore"):
         central = (plus - minus) / (2 * STEPS)
         extrapolated = (16 * central[1:] - central[:-1]) / 15
-        spread = np.abs(np.diff(extrapolated)) + 4 * noise / STEPS[2:]
+        spread = np.abs(np.diff(extrapolated)) + 4 * max(noise, seen) / STEPS[2:]
     spread = np.where(np.isfinite(spread), spread, np.inf)
     if not np.isfinite(spread).any():
         return Slope(np.nan, np.inf, np.nan, np.nan, STEPS, central)
-    best = int(np.argmin(spread))
+    best = int(np.argmin(np.where(_lasting(extrapolated[1:], spread), spread, np.inf)))
     value, error = float(extrapolated[best + 1]), float(spread[best])
     ahead, behind = _one_sided(zero, plus, minus, noise)
     if ahead is not None:
         return Slope((ahead + behind) / 2, error, ahead, behind, STEPS, central)
     return Slope(value, error, value, value, STEPS, central)
+
+
+def _lasting(values: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Which estimates the finer ones bear out: beyond a kink on the way a slope can look as steady as the one at 0."""
+    with np.errstate(all="ignore"):
+        apart = np.abs(values[:, None] - values) > 10 * (spread[:, None] + spread)
+    return np.isfinite(spread) & ~np.any(np.triu(apart, 1), axis=1)
+
+
+def _seen_noise(zero: float, plus: np.ndarray, minus: np.ndarray) -> float:
+    """What second differences at the least steps hold beyond curvature, which shrinks by 16 from one to the next."""
+    with np.errstate(all="ignore"):
+        second = np.abs(plus + minus - 2 * zero)[-4:]
+    return float(np.nanmax(second[1:] - second[:-1] / 16, initial=0.0))
+
+
+def _moved(phi: np.ndarray) -> float:
+    """How far the larger steps move phi, those that leave its domain aside."""
+    with np.errstate(all="ignore"):
+        moved = np.abs(phi - phi[0])[[*range(1, 7), *range(RUNGS + 1, RUNGS + 7)]]
+    return float(np.median(moved[np.isfinite(moved)])) if np.isfinite(moved).any() else 0.0
 
 
 def _one_sided(zero: float, plus: np.ndarray, minus: np.ndarray, noise: float) -> tuple:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Literal
 
 from jaxbp import jaxprs
 
@@ -76,15 +78,16 @@ EXACT = frozenset(
 class Jitter(jaxprs.Visitor):
     """Multiply the outputs of every rounding equation by 1 + u, |u| <= amplitude * eps of their dtype, u hashed from the value.
 
-    `only` restricts it to one dtype. Exact zeros, infinities and NaN stay what they are.
+    `only` restricts it to one dtype; equations in `fixed` (their ids) are left alone. Exact zeros, infinities and NaN stay what
+    they are.
     """
 
-    def __init__(self, seed: Any, amplitude: Any, only: Any = None):
-        self.seed, self.amplitude, self.only = seed, amplitude, only
+    def __init__(self, seed: Any, amplitude: Any, only: Any = None, fixed: Set[int] = frozenset()):
+        self.seed, self.amplitude, self.only, self.fixed = seed, amplitude, only, fixed
 
     def equation(self, eqn: Any, args: list, state: Any, path: Any) -> tuple[list, Any]:
         outs, state = self.enter(eqn, args, state, path)
-        if (eqn.primitive.name in EXACT and not narrows(eqn)) or jaxprs.programs(eqn):
+        if (eqn.primitive.name in EXACT and not narrows(eqn)) or jaxprs.programs(eqn) or id(eqn) in self.fixed:
             return outs, state
         return [self.move(out) for out in outs], state
 
@@ -94,6 +97,30 @@ class Jitter(jaxprs.Visitor):
             return out
         size = self.amplitude * float(jnp.finfo(dtype).eps)
         return (out * (1 + size * hashed(out, self.seed))).astype(dtype)
+
+
+def constant_equations(program: Any) -> frozenset[int]:
+    """The ids of equations that hang on no input: a position or a size computed from numbers is exact, or a matter of course."""
+    constant: set[int] = set()
+    moving: set[int] = set()
+
+    def walk(jaxpr: Any, varying: Sequence[bool]) -> list[bool]:
+        known = {var for var, varies in zip(jaxpr.invars, varying, strict=True) if varies}
+        varies = lambda atom: not isinstance(atom, Literal) and atom in known
+        for eqn in jaxpr.eqns:
+            inside, reached = [inner for _, inner in jaxprs.programs(eqn)], [varies(atom) for atom in eqn.invars]
+            if eqn.primitive.name in jaxprs.INLINED:
+                outs = walk(inside[0].jaxpr, reached) if inside else [any(reached)] * len(eqn.outvars)
+            else:
+                outs = [any(reached)] * len(eqn.outvars)
+                for inner in inside:
+                    walk(inner.jaxpr, [any(reached)] * len(inner.jaxpr.invars))
+            (moving if any(reached) else constant).add(id(eqn))
+            known |= {var for var, moves in zip(eqn.outvars, outs, strict=True) if moves}
+        return [varies(atom) for atom in jaxpr.outvars]
+
+    walk(program.jaxpr, [True] * len(program.jaxpr.invars))
+    return frozenset(constant - moving)
 
 
 def narrows(eqn: Any) -> bool:

@@ -72,7 +72,7 @@ def _bisect(along: Any, claimed: np.ndarray, size: float) -> Numeric:
         index = np.unravel_index(support[0], claimed.shape)
         slope = along(_only(np.ones(claimed.size), support).reshape(claimed.shape))
         true[index] = slope.value / size
-        return Numeric(true, abs(true[index] - claimed[index]), tolerance, True)
+        return Numeric(true, float(abs(true[index] - claimed[index])), tolerance, True)
     return Numeric(true, error, tolerance, False)
 
 

@@ -9,12 +9,13 @@ primal inside, so that a rule is never compared with itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jaxbp import jaxprs
 
@@ -31,13 +32,15 @@ class Problem:
     paths: of the results, as tables print them; arg_paths: of all leaves. axes: the batch axis of every leaf, where the
       caller named it.
     given_seeds: seeds that the caller wants tried first. plain: the user's own function of the leaves, rules closed.
-    handwritten: the claim is the user's code, not JAX's. entry: the name of the check, for the reproduction.
+    handwritten: the claim is the user's code, not JAX's.
+    entry, functions, args, options: the call of the check, for the reproduction.
     """
 
     subject: str
     says: str
     primal: Callable
     claim: Callable
+    plain: Callable
     leaves: tuple
     diff: tuple[int, ...]
     paths: tuple[str, ...]
@@ -46,9 +49,11 @@ class Problem:
     axes: tuple | None = None
     given_seeds: tuple | None = None
     arg_paths: tuple[str, ...] = ()
-    plain: Callable | None = None
     handwritten: bool = False
     entry: str = "check_vjp"
+    functions: tuple = ()
+    args: tuple = ()
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def truth(self, leaves: Any, seeds: Any) -> tuple[list, list]:
         """(results, outputs) by JAX's autodiff of the opened function."""
@@ -76,13 +81,35 @@ def _like(values: Any, specs: Any) -> Any:
     return type(specs)(cast)
 
 
+def dtype_of(leaf: Any) -> Any:
+    """The dtype that a leaf has: `jnp.result_type` of a weakly typed one depends on the x64 mode."""
+    if hasattr(leaf, "dtype"):
+        return leaf.dtype
+    return jnp.result_type(leaf) if isinstance(leaf, (bool, int, float, complex)) else np.dtype(object)
+
+
 def is_float(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    return jnp.issubdtype(dtype_of(leaf), jnp.floating)
+
+
+def is_complex(leaf: Any) -> bool:
+    return jnp.issubdtype(dtype_of(leaf), jnp.complexfloating)
+
+
+def is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(dtype_of(leaf), jax.dtypes.prng_key)
 
 
 def is_array(leaf: Any) -> bool:
     """Arrays and Python floats are leaves of the problem; anything else (ints, strings, functions, modules) is held static."""
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, float))
+
+
+def _part(leaf: Any, part: str) -> Any:
+    """A leaf or, of a complex one, its ".real" or ".imag"."""
+    if part:
+        return jnp.real(leaf) if part == ".real" else jnp.imag(leaf)
+    return jnp.asarray(leaf) if isinstance(leaf, float) else leaf
 
 
 def widened(leaves: Any, dtype: Any = np.float64) -> tuple:
@@ -91,25 +118,34 @@ def widened(leaves: Any, dtype: Any = np.float64) -> tuple:
 
 
 class Flat:
-    """A function of pytrees as a function of the array leaves of its arguments; other leaves are held."""
+    """A function of pytrees as a function of the array leaves of its arguments; other leaves are held.
 
-    def __init__(self, fun: Callable, args: tuple):
+    split: complex leaves and outputs are two real ones, their real and imaginary parts.
+    """
+
+    def __init__(self, fun: Callable, args: tuple, split: bool = False):
         leaves, self.tree = jax.tree.flatten(args)
-        self.fun, self.held = fun, leaves
-        self.dynamic = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-        self.leaves = tuple(jnp.asarray(leaves[i]) if isinstance(leaves[i], float) else leaves[i] for i in self.dynamic)
+        self.fun, self.held, self.split = fun, leaves, split
         names = [f"args{jax.tree_util.keystr(path)}" for path, _ in jax.tree_util.tree_leaves_with_path(args)]
-        self.paths = tuple(names[i] for i in self.dynamic)
+        parts = [(i, part) for i, leaf in enumerate(leaves) if is_array(leaf) for part in self._parts(leaf)]
+        self.dynamic = [i for i, _ in parts]
+        self.leaves = tuple(_part(leaves[i], part) for i, part in parts)
+        self.paths = tuple(f"{names[i]}{part}" for i, part in parts)
+
+    def _parts(self, leaf: Any) -> tuple[str, ...]:
+        return (".real", ".imag") if self.split and is_complex(leaf) else ("",)
 
     def args(self, leaves: Any) -> tuple:
-        full = list(self.held)
-        for i, leaf in zip(self.dynamic, leaves, strict=True):
-            full[i] = leaf
+        full, queue = list(self.held), iter(leaves)
+        for i in dict.fromkeys(self.dynamic):
+            full[i] = lax.complex(next(queue), next(queue)) if len(self._parts(self.held[i])) > 1 else next(queue)
         return jax.tree.unflatten(self.tree, full)
 
     def __call__(self, leaves: Any) -> list:
         """The floating outputs at `leaves`."""
-        return [out for out in jax.tree.leaves(self.fun(*self.args(leaves))) if is_float(out)]
+        outs = jax.tree.leaves(self.fun(*self.args(leaves)))
+        parts = [_part(out, part) for out in outs for part in self._parts(out)]
+        return [part for part in parts if is_float(part)]
 
     def axes(self, batch_axes: Any, args: tuple) -> tuple | None:
         """The batch axis of every array leaf, from in_axes like those of `vmap`."""
@@ -124,7 +160,11 @@ class Flat:
                 jax.tree.map(lambda _, a=axis: -1 if a is None else a, arg) if not isinstance(axis, (dict, list, tuple)) else axis
             )
             spread += [None if a == -1 else a for a in jax.tree.leaves(here, is_leaf=lambda a: a is None)]
-        return tuple(spread[i] for i in self.dynamic)
+        found = tuple(spread[i] for i in self.dynamic)
+        for leaf, axis, path in zip(self.leaves, found, self.paths, strict=True):
+            if axis is not None and not 0 <= axis < np.ndim(leaf):
+                raise ValueError(f"batch_axes: {path} of shape {np.shape(leaf)} has no axis {axis}")
+        return found
 
 
 def opened(fun: Callable) -> Callable:

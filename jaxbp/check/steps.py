@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from jaxbp.check.instruments import Instruments, Measured, arrays, draw, out_spe
 from jaxbp.check.judge import EPS, judge
 from jaxbp.check.problem import Problem, widened
 from jaxbp.check.report import Report
-from jaxbp.check.transforms import mapped, own_dtype, own_runs
+from jaxbp.check.transforms import OwnRuns, mapped, own_dtype
 
 
 COTANGENTS = 3
@@ -27,23 +28,18 @@ NOT_DIFFERENTIABLE = ("do not support JVP", "not differentiable", "Reverse-mode 
 
 def run(problem: Problem, flat: Any, seed: int, *, dtype_check: bool, battery: bool, order: int) -> Report:
     """All steps on one problem."""
-    found = Findings(problem, seed)
+    found, rng = Findings(problem, seed), np.random.default_rng(seed)
     if not problem.diff:
         raise ValueError(f"check: {problem.subject} has no floating-point argument, so there is nothing to differentiate")
     if found.bad_inputs():
         return found.report()
-    rng = np.random.default_rng(seed)
-    outs = _call(problem, flat)
-    if not outs:
-        raise ValueError(f"check: {problem.subject} returns no floating-point output, so it has no gradient")
-    with jax.enable_x64(True):
-        seeds = _seeds(problem, rng)
+    seeds = _first_seeds(problem, flat, rng)
     eager = _structure(found, problem, seeds[0], dtype_check)
     if eager is None:
         return found.report()
-    own = own_runs(found, problem, seeds[0], eager)
+    own = OwnRuns(found, problem, seeds[0], eager)
     with jax.enable_x64(True):
-        tools = Instruments(problem)
+        tools = Instruments(problem, own.traceable)
         leaves = widened(problem.leaves)
         if not _given(found, tools, leaves, seeds):
             return found.report()
@@ -51,26 +47,59 @@ def run(problem: Problem, flat: Any, seed: int, *, dtype_check: bool, battery: b
         if found.opaque:
             return found.report()
         own_dtype(found, tools, leaves, seeds[0], own)
-        if found.rules:
+        if found.rules and own.traceable:
             mapped(found, tools, leaves, seeds[0], rng)
         differences(found, tools, leaves, seeds[0], rng)
-        wrong = found.failed("cotangent", "tangent", "ladder")
-        if battery and not wrong:  # what is wrong at the given input needs no other
-            for name, changed in batteries.derived(leaves, problem.diff, rng):
-                derived(found, tools, f"battery: {name}", changed, seeds[0])
-        for size in BATCHES if problem.axes and not wrong else ():
-            changed = batteries.resized(leaves, problem.axes, size)
-            derived(found, tools, f"batch of {size}", changed, _seeds(problem.at(changed), rng)[0])
-        if order > 1 and not wrong:
-            second_order(found, problem, leaves, seeds[0], rng)
+        if not found.failed("cotangent", "tangent", "ladder"):  # what is wrong at the given input needs no other
+            _elsewhere(found, tools, leaves, seeds[0], own, rng, battery)
+            if order > 1:
+                second_order(found, problem, leaves, seeds[0], rng)
     return found.report()
 
 
-def _call(problem: Problem, flat: Any) -> list:
+def _elsewhere(
+    found: Findings, tools: Instruments, leaves: tuple, seeds: list, own: OwnRuns, rng: np.random.Generator, battery: bool
+) -> None:
+    """Derived inputs and, where the batch axis is known, other batch sizes."""
+    problem = tools.problem
+    for name, changed in batteries.derived(leaves, problem.diff, rng) if battery else ():
+        derived(found, tools, f"battery: {name}", changed, seeds, own)
+    for size in BATCHES if problem.axes else ():
+        changed = batteries.resized(leaves, problem.axes or (), size)
+        try:
+            fitting = _seeds(problem.at(changed), rng)[0]
+        except Exception as error:
+            found.step(f"batch of {size}", "pass", f"not tried: the function does not take it ({first_line(error)})")
+            continue
+        derived(found, tools, f"batch of {size}", changed, fitting, own)
+
+
+def _first_seeds(problem: Problem, flat: Any, rng: np.random.Generator) -> list[list]:
+    """The seeds at the given input. Raises: ValueError where the function has no gradient, or is none that JAX can take."""
+    outs = _asked(problem.subject, lambda: flat(problem.leaves))
+    if not outs:
+        raise ValueError(f"check: {problem.subject} returns no floating-point output, so it has no gradient")
+    if problem.seeds is not None and [jnp.shape(out) for out in outs] != [()]:
+        shapes = ", ".join(str(jnp.shape(out)) for out in outs)
+        raise ValueError(f"check: a gradient is of one scalar; the function returns shapes {shapes} (auxiliary outputs: has_aux)")
+    with jax.enable_x64(True):
+        try:
+            return _seeds(problem, rng)
+        except Exception as error:
+            text = f"check: {problem.subject} cannot be traced by JAX: {type(error).__name__}: {first_line(error)}"
+            raise ValueError(text) from error
+
+
+def output_shapes(subject: str, flat: Any) -> Any:
+    """Shapes and dtypes of all outputs."""
+    return _asked(subject, lambda: jax.eval_shape(lambda *xs: flat.fun(*flat.args(xs)), *flat.leaves))
+
+
+def _asked(subject: str, call: Callable) -> Any:
     try:
-        return flat(problem.leaves)
+        return call()
     except Exception as error:
-        raise ValueError(f"check: {problem.subject} itself raises {type(error).__name__}: {first_line(error)}") from error
+        raise ValueError(f"check: {subject} itself raises {type(error).__name__}: {first_line(error)}") from error
 
 
 def _seeds(problem: Problem, rng: np.random.Generator) -> list[list]:
@@ -86,11 +115,12 @@ def _seeds(problem: Problem, rng: np.random.Generator) -> list[list]:
 def _structure(found: Findings, problem: Problem, seeds: list, dtype_check: bool) -> list | None:
     """Trees, shapes, dtypes, and the same result twice, eagerly and in the caller's own dtype."""
     try:
-        results, _ = problem.claim(problem.leaves, seeds)
-        again, _ = problem.claim(problem.leaves, seeds)
+        results, outs = problem.claim(problem.leaves, seeds)
+        again, outs_again = problem.claim(problem.leaves, seeds)
     except Exception as error:
         text = first_line(error)
-        if isinstance(error, (ValueError, NotImplementedError)) and any(words in str(error) for words in NOT_DIFFERENTIABLE):
+        known = isinstance(error, (ValueError, NotImplementedError)) and any(words in str(error) for words in NOT_DIFFERENTIABLE)
+        if known or (isinstance(error, NotImplementedError) and not found.rules):
             found.step("structure", "inconclusive", f"it has no derivative rule: {text}")
         else:
             found.fail("structure", "structure", f"the rule raises {type(error).__name__}: {text}")
@@ -104,8 +134,14 @@ def _structure(found: Findings, problem: Problem, seeds: list, dtype_check: bool
         if dtype_check and got != wanted:
             found.fail("dtype", "dtype", f"the cotangent of {path} is {got}, the argument {wanted}; cast it")
     found.step("structure", "pass")
-    same = all(np.array_equal(a, b, equal_nan=True) for a, b in zip(arrays(results), arrays(again), strict=True))
-    if same:
+    same = lambda a, b: all(np.array_equal(x, y, equal_nan=True) for x, y in zip(arrays(a), arrays(b), strict=True))
+    if not same(outs, outs_again):
+        text = (
+            "two calls of the function with the same arguments give different values: it draws fresh randomness or keeps a state"
+        )
+        found.fail("repeat", "nondeterministic", text)
+        return None
+    if same(results, again):
         found.step("repeat", "pass")
     else:
         found.fail("repeat", "nondeterministic", "two calls with the same arguments give different results")
@@ -137,10 +173,12 @@ def _narrow_claim(tools: Instruments, seeds: list) -> Measured:
 
 def _primal(found: Findings, tools: Instruments, leaves: tuple, seeds: list, claimed: Measured, truth: Measured) -> None:
     judged = judge(claimed.outs, truth.outs, truth.outs_noise, max(found.floor, 64 * EPS))
-    for n, j in enumerate(judged):
+    for n, (j, out) in enumerate(zip(judged, truth.outs, strict=True)):
+        if np.isnan(out).any():
+            found.step("primal", "inconclusive", f"output {n} is NaN at {np.argwhere(np.isnan(out))[0].tolist()}")
         if j.verdict == "fail":
-            index = list(j.index or ())
-            at = tuple(j.index or ())
+            index = list(j.place or ())
+            at = tuple(j.place or ())
             found.fail(
                 "primal", "primal",
                 f"the rule's own forward differs from the function: output {n} at {index} is {claimed.outs[n][at]:.9g}, "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,33 +10,64 @@ from jaxbp.check.comparing import first_line, own_eps
 from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, arrays
 from jaxbp.check.judge import EPS, MARGIN, scales
-from jaxbp.check.problem import Problem
+from jaxbp.check.problem import Problem, dtype_of, is_key
 from jaxbp.check.programs import Program
 
 
 TINY = 1e-250
+NO_PROGRAM = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 
 
-class OwnRuns(NamedTuple):
+class OwnRuns:
     """Results in the caller's own dtype and configuration: the claim eagerly and jitted, the plain autodiff jitted."""
 
-    eager: list
-    jitted: list | None
-    plain: list | None
-
-
-def own_runs(found: Findings, problem: Problem, seeds: list, eager: list) -> OwnRuns:
-    jitted = plain = None
-    if found.rules:
+    def __init__(self, found: Findings, problem: Problem, seeds: list, eager: list):
+        self.eager, self.wide = eager, bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined]
+        self.traceable, self.jitted, self.plain = True, None, None
+        self._claim, self._plain = Program(problem.claim), Program(problem.truth)
+        if not found.rules:
+            return
         try:
-            jitted = arrays(Program(problem.claim)(problem.leaves, seeds)[0])
+            self.jitted = arrays(self._claim(problem.leaves, seeds)[0])
+        except NO_PROGRAM as error:
+            self.traceable = not problem.handwritten
+            text = f"it is no JAX program: {type(error).__name__}"
+            if self.traceable:
+                found.fail("jit", "jit", text)
+            else:
+                found.step("jit", "pass", f"not tried: {text}")
         except Exception as error:
             found.fail("jit", "jit", f"under jit it raises {type(error).__name__}: {first_line(error)}")
         try:
-            plain = arrays(Program(problem.truth)(problem.leaves, seeds)[0])
-        except Exception:
-            plain = None  # no autodiff of the primal; the step that needs it will say so
-    return OwnRuns(eager, jitted, plain)
+            self.plain = arrays(self._plain(problem.leaves, seeds)[0])
+        except Exception:  # no autodiff of the primal; the step that needs it will say so
+            return
+
+    def overflow(self, problem: Problem, leaves: tuple, seeds: list) -> str:
+        """What the claim loses at other inputs in its own dtype, where the plain form does not; float64 has a wider range."""
+        own = {dtype_of(problem.leaves[i]) for i in problem.diff}
+        if self.jitted is None or self.plain is None or not own <= {jnp.dtype(np.float32), jnp.dtype(jnp.bfloat16)}:
+            return ""
+        cast = lambda leaf, like: leaf if is_key(leaf) else np.asarray(leaf).astype(dtype_of(like))
+        with jax.enable_x64(self.wide):
+            at = tuple(jnp.asarray(cast(leaf, like)) for leaf, like in zip(leaves, problem.leaves, strict=True))
+            claimed = arrays(self._claim(at, seeds)[0])
+            if all(np.isfinite(c).all() for c in claimed):
+                return ""
+            plain, outs = self._plain(at, seeds)
+        if not all(np.isfinite(o).all() for o in arrays(outs)):
+            return ""
+        return lost(problem, claimed, arrays(plain))
+
+
+def lost(problem: Problem, claimed: list, plain: list) -> str:
+    """Where the claim is not finite in its own dtype and the plain form is."""
+    for path, c, p in zip(problem.paths, claimed, plain, strict=True):
+        bad = np.argwhere(~np.isfinite(c) & np.isfinite(p))
+        if len(bad):
+            at = tuple(int(k) for k in bad[0])
+            return f"in its own dtype {path} is {c[at]} at {list(at)}, where autodiff of the plain function gives {p[at]:.6g}"
+    return ""
 
 
 def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, own: OwnRuns) -> None:
@@ -65,6 +94,10 @@ def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, o
             found.step("jit", "pass")
     if eps == EPS or own.plain is None or found.failed("cotangent", "tangent", "jit"):
         return
+    text = lost(problem, own.eager, own.plain)
+    if text:
+        found.fail("own dtype", "nan", text)
+        return
     for path, e, w, p, t, limit, size in zip(
         problem.paths, own.eager, wide, own.plain, truth.results, limits, sizes, strict=True
     ):
@@ -86,16 +119,21 @@ def mapped(found: Findings, tools: Instruments, leaves: tuple, seeds: list, rng:
     other = tuple(leaf * 0.75 if i in diff else leaf for i, leaf in enumerate(leaves))
     axes = tuple(0 if i in diff else None for i in range(len(leaves)))
     stacked = tuple(jnp.stack([a, b]) if i in diff else a for i, (a, b) in enumerate(zip(leaves, other, strict=True)))
+    pair = [seeds, [s * rng.uniform(0.5, 1.5, np.shape(s)) for s in seeds]]
     try:
-        both = arrays(Program(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, None)))(stacked, seeds))
+        both = arrays(
+            Program(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, 0)))(
+                stacked, list(map(np.stack, zip(*pair, strict=True)))
+            )
+        )
     except Exception as error:
         if any(words in str(error) for words in ("vmap", "batch")):
             found.step("vmap", "pass", f"cannot be mapped: {first_line(error)}")
         else:
             found.fail("vmap", "vmap", f"under vmap it raises {type(error).__name__}: {first_line(error)}")
         return
-    for k, at in enumerate((leaves, other)):
-        alone, noise = tools.claim(at, seeds).results, tools.truth(at, seeds).results_noise
+    for k, (at, s) in enumerate(zip((leaves, other), pair, strict=True)):
+        alone, noise = tools.claim(at, s).results, tools.truth(at, s).results_noise
         for path, b, a, n, scale in zip(tools.problem.paths, both, alone, noise, scales(alone), strict=True):
             error = float(np.max(np.where(np.isfinite(a), np.abs(b[k] - a), 0.0), initial=0.0))
             if error > max(4 * MARGIN * n, 1e-10 * scale, 1e-250):
