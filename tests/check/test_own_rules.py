@@ -55,12 +55,17 @@ def wrong(rule):
     return dataclasses.replace(rule, backward=backward)
 
 
+def says_something(report):
+    """Whether some cotangent is not 0, which a factor would leave as it is (one class, one feature)."""
+    return any(np.any(leaf.true_array) for leaf in report.leaves)
+
+
 @pytest.mark.slow
 @LAYER_CASES
 def test_every_layer_passes_and_fails_when_it_is_wrong(case):
     report = checked_layer(case, case.at(jnp.float32))
     assert report.ok, str(report)
-    if report.leaves and any(leaf.scale for leaf in report.leaves):
+    if says_something(report):
         assert checked_layer(case, wrong(case.at(jnp.float32)), dtype_check=False).verdict == "fail"
 
 
@@ -69,7 +74,8 @@ def test_every_layer_passes_and_fails_when_it_is_wrong(case):
 def test_every_loss_passes_and_fails_when_it_is_wrong(case):
     report = checked_loss(case, case.loss)
     assert report.ok, str(report)
-    assert checked_loss(case, wrong(case.loss), dtype_check=False).verdict == "fail"
+    if says_something(report):
+        assert checked_loss(case, wrong(case.loss), dtype_check=False).verdict == "fail"
 
 
 def test_a_layer_of_each_kind_of_factor():
