@@ -12,9 +12,6 @@ from jax import lax
 from jaxbp.factors.base import CHUNK, Factor, at_least_float32, columns, factor, same_dtype, sq_each, wide
 
 
-NARROW = 32  # so few columns take XLA on CPU up to six times as long as the same product transposed
-
-
 @factor
 class Outer(Factor):
     """w_bar = sum_b x_b (outer) y_bar_b (BP4), for a weight of shape (fan_in, fan_out) that multiplies x from the right.
@@ -28,11 +25,7 @@ class Outer(Factor):
     def total(self, dtype: Any = None) -> jax.Array:
         shared = tuple(range(self.x.ndim - 1))
         x, y_bar = same_dtype(self.x, self.y_bar)
-        product = lambda a, b: lax.dot_general(a, b, ((shared, shared), ((), ())), preferred_element_type=at_least_float32(x))
-        if y_bar.shape[-1] < x.shape[-1] and y_bar.shape[-1] <= NARROW:
-            w_bar = lax.optimization_barrier(product(y_bar, x)).T  # without it XLA would turn the product round again
-        else:
-            w_bar = product(x, y_bar)
+        w_bar = lax.dot_general(x, y_bar, ((shared, shared), ((), ())), preferred_element_type=at_least_float32(x))
         return w_bar.astype(dtype or self.y_bar.dtype)
 
     def scaled(self, c: jax.Array) -> Outer:
