@@ -1,6 +1,6 @@
 """jaxbp: backpropagation written by hand as pure JAX functions, proven right, and worth using."""
 
-from jaxbp import factors, initializers, losses, penalties, tree
+from jaxbp import factors, initializers, losses, penalties, per_example, tree
 from jaxbp.backprop import Aux, as_custom_vjp, objective, update_statistics, value_and_grad
 from jaxbp.blocks.mlp import mlp
 from jaxbp.comparison import GradientComparison, LeafComparison, compare_gradients
@@ -91,6 +91,7 @@ __all__ = [
     "objective",
     "parallel",
     "penalties",
+    "per_example",
     "random_settings",
     "relu",
     "remat",
@@ -117,6 +118,13 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "__version__":
+        from importlib import metadata
+
+        try:
+            return metadata.version("jaxbp")
+        except metadata.PackageNotFoundError:  # run from its sources
+            return "0+unknown"
     if name in ("BackpropClassifier", "BackpropRegressor"):  # scikit-learn is loaded only where it is used
         from jaxbp import estimator
 
@@ -125,4 +133,4 @@ def __getattr__(name: str):
 
 
 def __dir__():
-    return sorted({*globals(), "BackpropClassifier", "BackpropRegressor"})
+    return sorted({*globals(), "BackpropClassifier", "BackpropRegressor", "__version__"})

@@ -22,6 +22,7 @@ import numpy as np
 from jaxbp import factors as _factors
 from jaxbp import inputs, tree
 from jaxbp.contracts import Layer, Loss
+from jaxbp.passes import backward_of, forward_of
 
 
 class Aux(NamedTuple):
@@ -57,15 +58,15 @@ def value_and_grad(net: Layer, loss: Loss, *, penalty: Any = None, reduction: st
 
     Raises: ValueError or TypeError for params, x, targets or weights that do not fit, before anything is computed.
     """
-    _require(net, loss, reduction)
+    _require(net, loss, reduction, has_aux)
 
     def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None, train: bool = True) -> tuple:
         _check(net, loss, params, x, targets, train, key)
-        outputs, residuals = net.forward(params, x, train=train, key=key)
+        outputs, residuals = forward_of(net, params, x, train=train, key=key)
         losses, loss_residuals = loss.forward(outputs, targets)
         value, seeds = _reduce(losses, sample_weight, reduction)
-        factors, _ = net.backward(params, residuals, loss.backward(loss_residuals, seeds))
-        grads = _factors.total(params, factors)
+        factors, _ = backward_of(net, params, residuals, loss.backward(loss_residuals, seeds))
+        grads = _total(net, params, factors)
         if penalty is not None:
             value = value + penalty.forward(params)
             grads = tree.add(grads, penalty.backward(params))
@@ -80,11 +81,11 @@ def objective(net: Layer, loss: Loss, *, penalty: Any = None, reduction: str = "
     `jax.value_and_grad(objective(net, loss))` is the automatic gradient of the same mathematics. With has_aux=True it
     returns (value, Aux), for `jax.value_and_grad(..., has_aux=True)`.
     """
-    _require(net, loss, reduction)
+    _require(net, loss, reduction, has_aux)
 
     def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None, train: bool = True) -> Any:
         _check(net, loss, params, x, targets, train, key)
-        outputs, residuals = net.forward(params, x, train=train, key=key)
+        outputs, residuals = forward_of(net, params, x, train=train, key=key)
         losses, _ = loss.forward(outputs, targets)
         value, _ = _reduce(losses, sample_weight, reduction)
         if penalty is not None:
@@ -99,11 +100,12 @@ def update_statistics(params: Any, statistics: Any) -> Any:
     return jax.tree.map(lambda param, new: param if new is None else new.astype(param.dtype), params, statistics)
 
 
-def _require(net: Any, loss: Any, reduction: str) -> None:
+def _require(net: Any, loss: Any, reduction: str, has_aux: bool) -> None:
     if not isinstance(net, Layer):
         raise TypeError(f"net: a Layer was expected, got {net!r}; wrap another JAX model by jaxbp.lift(init, apply)")
     if not isinstance(loss, Loss):
         raise TypeError(f"loss: a Loss was expected, got {loss!r}; wrap a per-example function by jaxbp.losses.loss_from(fun)")
+    inputs.require_flag("value_and_grad", "has_aux", has_aux)
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}")
 
@@ -112,7 +114,7 @@ def _check(net: Layer, loss: Loss, params: Any, x: Any, targets: Any, train: boo
     out_spec = inputs.check_batch(net, params, x, train=train, key=key)
     n = inputs.batch_size(x)
     outputs = jax.tree.map(lambda s: jax.ShapeDtypeStruct((n, *s.shape), s.dtype), out_spec)
-    inputs.check_targets(loss, outputs, targets)
+    inputs.check_targets(loss, outputs, targets, x)
 
 
 def _reduce(losses: jax.Array, sample_weight: Any, reduction: str) -> tuple[jax.Array, jax.Array]:
@@ -133,6 +135,14 @@ def _reduce(losses: jax.Array, sample_weight: Any, reduction: str) -> tuple[jax.
     return jnp.sum(jnp.where(weights == 0, 0, weights * losses)), weights
 
 
+def _total(net: Layer, params: Any, factors: Any) -> Any:
+    try:
+        return _factors.total(params, factors)
+    except (TypeError, ValueError) as error:
+        error.add_note(f"in {net!r}")
+        raise
+
+
 def _statistics(factors: Any) -> Any:
     return _factors.per_leaf(lambda f: f.value if isinstance(f, _factors.Statistic) else None, factors)
 
@@ -143,7 +153,7 @@ def _population(net: Layer, params: Any, residuals: Any, outputs: Any) -> Any:
         return jax.tree.map(lambda _: None, params)
     params, residuals = jax.lax.stop_gradient((params, residuals))
     zero = jax.tree.map(jnp.zeros_like, outputs)
-    return _statistics(net.backward(params, residuals, zero)[0])
+    return _statistics(backward_of(net, params, residuals, zero)[0])
 
 
 def as_custom_vjp(rule: Layer | Loss) -> Callable:
@@ -163,16 +173,16 @@ def as_custom_vjp(rule: Layer | Loss) -> Callable:
 
         @jax.custom_vjp
         def call(params: Any, x: Any, key: Any) -> Any:
-            return rule.forward(params, x, train=train, key=key)[0]
+            return forward_of(rule, params, x, train=train, key=key)[0]
 
         def forward(params: Any, x: Any, key: Any) -> tuple:
-            y, residuals = rule.forward(params, x, train=train, key=key)
+            y, residuals = forward_of(rule, params, x, train=train, key=key)
             return y, (params, x, key, residuals)
 
         def backward(kept: tuple, y_bar: Any) -> tuple:
             params, x, key, residuals = kept
-            factors, x_bar = rule.backward(params, residuals, y_bar)
-            return _factors.total(params, factors), _cotangent(x, x_bar), _cotangent(key, None)
+            factors, x_bar = backward_of(rule, params, residuals, y_bar)
+            return _total(rule, params, factors), _cotangent(x, x_bar), _cotangent(key, None)
 
         call.defvjp(forward, backward)
         return call(params, x, key)

@@ -17,6 +17,7 @@ from jaxbp.contracts import Layer, Loss
 from jaxbp.page.tables import Table
 
 
+AGREE = 1e-9  # the largest error in float64, in units of the leaf's scale, of two gradients that are the same but for rounding
 SHARE = 1e-3  # a leaf far below the whole gradient is judged at this share of the whole gradient's largest entry
 
 
@@ -60,6 +61,21 @@ class GradientComparison:
         return max((leaf.hand_f64 for leaf in self.leaves), default=0.0)
 
     @property
+    def agrees(self) -> bool:
+        """Whether no leaf is off by more than 1e-9 of its scale in float64; NaN does not agree."""
+        return all(leaf.hand_f64 <= AGREE for leaf in self.leaves)
+
+    @property
+    def verdict(self) -> str:
+        """One line: how near all leaves are, or which is wrong and by how much."""
+        wrong = [leaf for leaf in self.leaves if not leaf.hand_f64 <= AGREE]
+        if not wrong:
+            return f"ok: in float64 every leaf is within {self.max_error_f64:.1e} of its scale ({AGREE:.0e} is allowed)"
+        worst = max(wrong, key=lambda leaf: np.nan_to_num(leaf.hand_f64, nan=np.inf))
+        more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        return f"WRONG: in float64 {worst.path} is off by {worst.hand_f64:.1e} of its scale ({AGREE:.0e} is allowed){more}"
+
+    @property
     def max_error(self) -> float:
         """The largest error of the hand-written gradient in `dtype` against float64, in units of its leaf's scale."""
         return max((leaf.hand for leaf in self.leaves), default=0.0)
@@ -69,7 +85,7 @@ class GradientComparison:
         rename = {"hand": f"hand_{low}", "autodiff": f"autodiff_{low}"}
         leaves = [{rename.get(k, k): v for k, v in dataclasses.asdict(leaf).items()} for leaf in self.leaves]
         summary = {"max_error_f64": self.max_error_f64, f"max_error_{low}": self.max_error}
-        return {**dataclasses.asdict(self), "leaves": leaves, **summary}
+        return {**dataclasses.asdict(self), "leaves": leaves, **summary, "agrees": self.agrees}
 
     def table(self) -> Table:
         low, eps = _SHORT.get(self.dtype, self.dtype), float(jnp.finfo(self.dtype).eps)
@@ -85,10 +101,10 @@ class GradientComparison:
         )
 
     def __str__(self) -> str:
-        return str(self.table())
+        return f"{self.table()}\n{self.verdict}"
 
     def _repr_html_(self) -> str:
-        return self.table().to_html()
+        return dataclasses.replace(self.table(), note=f"{self.verdict}. {self._note()}").to_html()
 
 
 _SHORT = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "float64": "f64"}

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxbp import inputs, tree
 from jaxbp.contracts import Layer, constructor
 from jaxbp.factors import Sum, is_factor
+from jaxbp.passes import backward_of, forward_of
 
 
 def _keys(key: jax.Array | None, n: int) -> Any:
@@ -25,10 +26,12 @@ def _traits(layers: tuple[Layer, ...]) -> frozenset[str]:
     return frozenset().union(*(layer.traits for layer in layers))
 
 
-def _require_layers(name: str, layers: Any, least: int = 1) -> None:
+def require_layers(name: str, layers: Any, least: int = 1) -> None:
     for layer in layers:
         if not isinstance(layer, Layer):
             hint = "; call its constructor first" if callable(layer) else ""
+            if isinstance(layer, (tuple, list)):
+                hint = f"; unpack them: {name}(*layers)"
             raise TypeError(f"{name}: takes layers, got {layer!r}{hint}")
     if len(layers) < least:
         raise ValueError(f"{name}: takes at least {least} layer{'s' if least > 1 else ''}, got {len(layers)}")
@@ -53,7 +56,7 @@ def serial_init(layers: tuple[Layer, ...], key: jax.Array, spec: Any) -> tuple:
 def serial_forward(layers: tuple[Layer, ...], params: tuple, x: Any, *, train: bool = False, key: Any = None) -> tuple:
     residuals = []
     for layer, layer_params, layer_key in zip(layers, params, _keys(key, len(layers)), strict=True):
-        x, layer_residuals = layer.forward(layer_params, x, train=train, key=layer_key)
+        x, layer_residuals = forward_of(layer, layer_params, x, train=train, key=layer_key)
         residuals.append(layer_residuals)
     return x, tuple(residuals)
 
@@ -61,7 +64,7 @@ def serial_forward(layers: tuple[Layer, ...], params: tuple, x: Any, *, train: b
 def serial_backward(layers: tuple[Layer, ...], params: tuple, residuals: tuple, y_bar: Any) -> tuple:
     factors = []
     for layer, layer_params, layer_residuals in reversed(list(zip(layers, params, residuals, strict=True))):
-        layer_factors, y_bar = layer.backward(layer_params, layer_residuals, y_bar)
+        layer_factors, y_bar = backward_of(layer, layer_params, layer_residuals, y_bar)
         factors.append(layer_factors)
     return tuple(reversed(factors)), y_bar
 
@@ -87,7 +90,7 @@ def serial(*layers: Layer) -> Layer:
 
     Raises: TypeError for an argument that is no layer, ValueError without layers.
     """
-    _require_layers("serial", layers)
+    require_layers("serial", layers)
     return Layer(
         init=functools.partial(serial_init, layers),
         forward=functools.partial(serial_forward, layers),
@@ -112,19 +115,19 @@ def skip_init(layer: Layer, key: jax.Array, spec: Any) -> tuple:
 
 
 def skip_forward(layer: Layer, params: Any, x: Any, *, train: bool = False, key: Any = None) -> tuple:
-    y, residuals = layer.forward(params, x, train=train, key=key)
+    y, residuals = forward_of(layer, params, x, train=train, key=key)
     return tree.add(x, y), residuals
 
 
 def skip_backward(layer: Layer, params: Any, residuals: Any, y_bar: Any) -> tuple:
-    factors, x_bar = layer.backward(params, residuals, y_bar)
+    factors, x_bar = backward_of(layer, params, residuals, y_bar)
     return factors, tree.add(y_bar, x_bar)  # x is used twice
 
 
 @constructor
 def skip(layer: Layer) -> Layer:
     """y = x + f(x), a skip connection around one layer that keeps the shape. x_bar = y_bar + f's x_bar."""
-    _require_layers("skip", (layer,))
+    require_layers("skip", (layer,))
     return Layer(
         init=functools.partial(skip_init, layer),
         forward=functools.partial(skip_forward, layer),
@@ -157,7 +160,7 @@ def parallel_forward(
     layers: tuple[Layer, ...], combine: str, params: tuple, x: Any, *, train: bool = False, key: Any = None
 ) -> tuple:
     keys = _keys(key, len(layers))
-    made = [f.forward(p, x, train=train, key=k) for f, p, k in zip(layers, params, keys, strict=True)]
+    made = [forward_of(f, p, x, train=train, key=k) for f, p, k in zip(layers, params, keys, strict=True)]
     ys, residuals = zip(*made, strict=True)
     if combine == "add":
         return sum(ys[1:], ys[0]), (residuals, tree.Static(None))
@@ -171,7 +174,7 @@ def parallel_backward(layers: tuple[Layer, ...], combine: str, params: tuple, re
     else:
         ends = list(itertools.accumulate(widths.value))
         y_bars = jnp.split(y_bar, ends[:-1], axis=-1)
-    made = [f.backward(p, r, b) for f, p, r, b in zip(layers, params, residuals, y_bars, strict=True)]
+    made = [backward_of(f, p, r, b) for f, p, r, b in zip(layers, params, residuals, y_bars, strict=True)]
     factors, x_bars = zip(*made, strict=True)
     return factors, functools.reduce(tree.add, x_bars)  # x is used once a branch
 
@@ -188,7 +191,7 @@ def parallel(*layers: Layer, combine: str = "add") -> Layer:
 
     x_bar is the sum of the branches' x_bars. params, residuals and factors are tuples with one entry a branch.
     """
-    _require_layers("parallel", layers, 2)
+    require_layers("parallel", layers, 2)
     if combine not in ("add", "concatenate"):
         raise ValueError(f"parallel: combine is 'add' or 'concatenate', got {combine!r}")
     return Layer(
@@ -217,7 +220,7 @@ def repeat_init(layer: Layer, times: int, key: jax.Array, spec: Any) -> tuple:
 def repeat_forward(layer: Layer, times: int, params: Any, x: Any, *, train: bool = False, key: Any = None) -> tuple:
     residuals = []
     for layer_key in _keys(key, times):
-        x, layer_residuals = layer.forward(params, x, train=train, key=layer_key)
+        x, layer_residuals = forward_of(layer, params, x, train=train, key=layer_key)
         residuals.append(layer_residuals)
     return x, tuple(residuals)
 
@@ -225,7 +228,7 @@ def repeat_forward(layer: Layer, times: int, params: Any, x: Any, *, train: bool
 def repeat_backward(layer: Layer, times: int, params: Any, residuals: tuple, y_bar: Any) -> tuple:
     uses = []
     for layer_residuals in reversed(residuals):
-        factors, y_bar = layer.backward(params, layer_residuals, y_bar)
+        factors, y_bar = backward_of(layer, params, layer_residuals, y_bar)
         uses.append(factors)
     return jax.tree.map(lambda *parts: Sum(parts), *uses, is_leaf=is_factor), y_bar  # params are used `times` times
 
@@ -236,7 +239,7 @@ def repeat(layer: Layer, times: int) -> Layer:
 
     Factors: `Sum` of the factors of each use, so that per-example quantities hold the cross terms between uses.
     """
-    _require_layers("repeat", (layer,))
+    require_layers("repeat", (layer,))
     inputs.require_positive("repeat", "times", times)
     return Layer(
         init=functools.partial(repeat_init, layer, times),
@@ -253,7 +256,7 @@ def repeat(layer: Layer, times: int) -> Layer:
 
 
 def remat_forward(layer: Layer, params: Any, x: Any, *, train: bool = False, key: Any = None) -> tuple:
-    y, _ = layer.forward(params, x, train=train, key=key)
+    y, _ = forward_of(layer, params, x, train=train, key=key)
     return y, (x, key, tree.Static(train))
 
 
@@ -261,8 +264,8 @@ def remat_backward(layer: Layer, params: Any, residuals: tuple, y_bar: Any) -> t
     x, key, train = residuals
     # the barrier keeps XLA from merging this forward with the first one, which would keep its residuals alive
     params, x, y_bar = jax.lax.optimization_barrier((params, x, y_bar))
-    _, layer_residuals = layer.forward(params, x, train=train.value, key=key)
-    return layer.backward(params, layer_residuals, y_bar)
+    _, layer_residuals = forward_of(layer, params, x, train=train.value, key=key)
+    return backward_of(layer, params, layer_residuals, y_bar)
 
 
 @constructor
@@ -271,7 +274,7 @@ def remat(layer: Layer) -> Layer:
 
     Time for memory: one more forward pass, against all that `layer` would have kept; `jax.eval_shape` shows both.
     """
-    _require_layers("remat", (layer,))
+    require_layers("remat", (layer,))
     return Layer(
         init=layer.init,
         forward=functools.partial(remat_forward, layer),

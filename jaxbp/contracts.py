@@ -150,14 +150,36 @@ def deterministic(
     """A Layer of a rule that neither draws nor differs in training: `forward(params, x) -> y, residuals`.
 
     `init(key, spec)` is given a checked key and `ShapeDtypeStruct`s, also where the caller wrote a plain shape.
+
+    Raises: TypeError for a rule that does not take these arguments; where the layer is used, for one that returns something else.
     """
+    _require_rule(name, "init", init, "key", "spec")
+    _require_rule(name, "forward", forward, "params", "x")
+    _require_rule(name, "backward", backward, "params", "residuals", "y_bar")
     init = functools.partial(_checked_init, init, name)
     return Layer(init, functools.partial(_deterministic_forward, forward), backward, name, (), traits, check)
 
 
 def _checked_init(rule: Callable, name: str, key: Any, spec: Any) -> tuple:
     inputs.require_key(name, key)
-    return rule(key, inputs.as_spec(spec))
+    made = rule(key, inputs.as_spec(spec))
+    if type(made) is not tuple or len(made) != 2 or not all(hasattr(leaf, "shape") for leaf in jax.tree.leaves(made[1])):
+        shown = jax.tree.map(inputs.describe, made)
+        raise TypeError(f"{name}: init returned {shown}, expected (params, out_spec), out_spec a jax.ShapeDtypeStruct as spec is")
+    return made
+
+
+def _require_rule(name: str, what: str, rule: Any, *arguments: str) -> None:
+    """Raise unless `rule` is a function that takes these arguments by position."""
+    expected = f"{name}: {what} is a function of ({', '.join(arguments)})"
+    if not callable(rule):
+        raise TypeError(f"{expected}, got {rule!r}")
+    try:
+        inspect.signature(rule).bind(*arguments)
+    except ValueError:  # a builtin that does not say what it takes
+        return
+    except TypeError as error:
+        raise TypeError(f"{expected}, got {spell(rule)}: {error}") from None
 
 
 def _deterministic_forward(rule: Callable, params: Any, x: Any, *, train: bool = False, key: Any = None) -> tuple:
@@ -166,6 +188,8 @@ def _deterministic_forward(rule: Callable, params: Any, x: Any, *, train: bool =
 
 def elementwise(name: str, forward: Callable, backward: Callable) -> Layer:
     """A parameterless Layer of `forward(x) -> y, residuals` and `backward(residuals, y_bar) -> x_bar`, shape kept."""
+    _require_rule(name, "forward", forward, "x")
+    _require_rule(name, "backward", backward, "residuals", "y_bar")
     return Layer(
         functools.partial(_elementwise_init, name=name),
         functools.partial(_elementwise_forward, forward),

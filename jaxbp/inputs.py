@@ -62,6 +62,11 @@ def require_number(name: str, what: str, value: Any) -> bool:
     return True
 
 
+def require_flag(name: str, what: str, value: Any) -> None:
+    if not isinstance(value, (bool, np.bool_)):  # any text is true, "no" too
+        raise TypeError(f"{name}: {what} is True or False, got {value!r}")
+
+
 def require_key(name: str, key: Any) -> None:
     """Raise unless `key` is a PRNG key (new style, or a legacy uint32 pair)."""
     dtype = getattr(key, "dtype", None)
@@ -95,6 +100,7 @@ def batch_size(x: Any, what: str = "x") -> int:
 
 def check_batch(net: Any, params: Any, x: Any, *, train: bool = False, key: Any = None) -> Any:
     """Raise unless `net` takes (params, x, train, key); returns the output spec of one example."""
+    require_flag(repr(net), "train", train)
     if "key" in net.traits and train and key is None:
         raise ValueError(f"{net!r} draws at random in training: pass key=, or train=False")
     if key is not None:
@@ -141,13 +147,24 @@ def _compare_params(net: Any, expected: Any, params: Any, x_spec: Any) -> None:
             )
 
 
-def check_targets(loss: Any, outputs: Any, targets: Any) -> None:
-    """Raise unless `loss` takes these targets for these outputs (arrays or specs with the batch axis)."""
+def check_targets(loss: Any, outputs: Any, targets: Any, x: Any = None) -> None:
+    """Raise unless `loss` takes these targets for these outputs (arrays or specs with the batch axis).
+
+    x: what the net made the outputs of, where it is known, to tell of an axis that came with it.
+    """
     n, m = batch_size(outputs, "outputs"), batch_size(targets, "targets")
     if n != m:
         raise ValueError(f"{loss!r}: {n} outputs but {m} targets")
-    if loss.check is not None:
+    if loss.check is None:
+        return
+    try:
         loss.check(outputs, targets)
+    except (ValueError, TypeError) as error:
+        shape, of_x = getattr(outputs, "shape", ()), getattr(x, "shape", ())
+        if len(shape) < 3 or len(of_x) < 3:
+            raise
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{error}; the outputs are {list(shape)} because x has shape {list(of_x)}") from None
 
 
 def check_finite(what: str, tree: Any) -> None:

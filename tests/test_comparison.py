@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +52,10 @@ def test_a_planted_mistake_is_seen_in_its_leaf():
     errors = {leaf.path: leaf.hand_f64 for leaf in found.leaves}
     np.testing.assert_allclose(errors.pop("params[2].b"), 1e-3, rtol=1e-6)
     assert max(errors.values()) <= 1e-12
+    assert not found.agrees
+    assert str(found).endswith("WRONG: in float64 params[2].b is off by 1.0e-03 of its scale (1e-09 is allowed)")
+    unknown = dataclasses.replace(found, leaves=(dataclasses.replace(found.leaves[0], hand_f64=float("nan")),))
+    assert unknown.verdict.startswith("WRONG: in float64 params[0].w is off by nan")
 
 
 def test_it_prints_and_serialises():
@@ -58,6 +63,8 @@ def test_it_prints_and_serialises():
     text = str(found)
     assert "params[2].w" in text
     assert "step time" in text
+    assert re.fullmatch(r"ok: in float64 every leaf is within \S+ of its scale \(1e-09 is allowed\)", text.splitlines()[-1])
+    assert found.agrees
     as_dict = json.loads(json.dumps(found.to_dict()))
     assert as_dict["leaves"][0]["hand_f64"] <= 1e-12
     assert {"hand_f32", "autodiff_f32"} <= set(as_dict["leaves"][0])

@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "jaxbp").rglob("*.py"))
 
 FLOORS = [
-    ["contracts", "inputs", "windows", "factors", "tree", "jaxprs", "compilation", "page"],
+    ["contracts", "inputs", "windows", "factors", "tree", "passes", "jaxprs", "compilation", "page"],
     ["ops", "initializers", "compose", "graph", "check"],
     ["layers", "losses", "penalties"],
     ["blocks"],
@@ -162,3 +162,10 @@ def test_requirements_are_pinned_by_hash():
     assert pinned
     assert all(re.match(r"[\w.-]+==[\w.]+ .*\\$", line) for line in pinned), "lock again: make lock"
     assert "".join(text.split("\\\n")).count("--hash=sha256:") >= len(pinned)
+
+
+def test_the_package_knows_its_version():
+    import jaxbp
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert jaxbp.__version__ in (project["version"], "0+unknown")  # the latter where it is not installed

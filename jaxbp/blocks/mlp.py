@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from jaxbp import initializers, inputs
-from jaxbp.compose import serial
+from jaxbp.compose import require_layers, serial
 from jaxbp.contracts import Layer, constructor
 from jaxbp.layers.activations import sigmoid
 from jaxbp.layers.linear import dense
@@ -43,12 +43,15 @@ def mlp(
     >>> jaxbp.mlp([784, 30, 10], hidden=jaxbp.tanh()).parts
     (dense(30), tanh(), dense(10))
 
-    Raises: ValueError for fewer than two sizes, a size below 1, or an example that has not sizes[0] features.
+    Raises: ValueError for fewer than two sizes, a size below 1, or an example that has not sizes[0] features;
+    TypeError for a hidden or output that is no layer.
     """
     if len(sizes) < 2:
         raise ValueError(f"mlp: sizes are [features, ..., outputs], two or more, got {list(sizes)}")
     for size in sizes:
         inputs.require_positive("mlp", "each size", size)
+    require_layers("mlp: hidden", [hidden])
+    require_layers("mlp: output", [] if output is None else [output], 0)
     layers: list[Layer] = []
     for units in sizes[1:]:
         layers += [dense(units, w_init=w_init, b_init=b_init), hidden]

@@ -149,7 +149,7 @@ def total(params: Any, factors: Any, dtype: Any = None) -> Any:
 
     def one(path: Any, param: jax.Array, leaf: Factor) -> jax.Array:
         if not is_factor(leaf):
-            raise TypeError(f"backward returned {type(leaf).__name__} for params{jax.tree_util.keystr(path)}, expected a Factor")
+            raise TypeError(not_a_factor(leaf, path))
         grad = leaf.total(dtype or param.dtype)
         if grad.shape != param.shape:
             raise ValueError(
@@ -159,6 +159,16 @@ def total(params: Any, factors: Any, dtype: Any = None) -> Any:
         return grad
 
     return jax.tree_util.tree_map_with_path(one, params, factors)
+
+
+def not_a_factor(leaf: Any, path: Any) -> str:
+    """What is wrong with a leaf of what a backward returned, in words."""
+    array = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    shown = f"an array {leaf.dtype}{list(leaf.shape)}" if array else repr(leaf)
+    return (
+        f"backward returned {shown} for params{jax.tree_util.keystr(path)}, expected a Factor: factors.Each(g) for g with a "
+        "leading batch axis, factors.Outer(x, y_bar) for x^T y_bar, factors.Whole(g) for a sum over the batch"
+    )
 
 
 def per_leaf(fun: Any, factors: Any) -> Any:

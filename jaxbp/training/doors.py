@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax
@@ -26,6 +27,30 @@ def require_parts(name: str, net: Any, loss: Any, optimizer: Any, penalty: Any) 
         raise TypeError(f"{name}: optimizer: an optax optimiser with init and update was expected, got {optimizer!r}{hint}")
     if not (penalty is None or (callable(getattr(penalty, "forward", None)) and callable(getattr(penalty, "backward", None)))):
         raise TypeError(f"{name}: penalty: a Penalty such as jaxbp.penalties.l2(1e-3) was expected, got {penalty!r}")
+    warn_of_squashing(name, net, loss)
+
+
+SQUASHED = {"softmax_cross_entropy": "softmax", "sigmoid_cross_entropy": "sigmoid", "logistic": "sigmoid"}  # by the loss itself
+ON_PROBABILITIES = {  # what makes probabilities, the same loss on logits
+    "binary_cross_entropy": ("sigmoid", "sigmoid_cross_entropy"),
+    "log_likelihood": ("softmax", "softmax_cross_entropy"),
+}
+ANY_NUMBER = ("dense", "conv2d", "layer_norm", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus")
+
+
+def warn_of_squashing(name: str, net: Layer, loss: Loss) -> None:
+    """Warn where the last layer and the loss both squash, or neither does."""
+    last = net
+    while last.parts and last.name in ("serial", "mlp", "remat"):
+        last = last.parts[-1]
+    if last.name == SQUASHED.get(loss.name):
+        fix = f"it takes logits and has a {last.name} inside; leave {last!r} out"
+    elif loss.name in ON_PROBABILITIES and last.name in ANY_NUMBER:
+        end, on_logits = ON_PROBABILITIES[loss.name]
+        fix = f"it takes probabilities; use losses.{on_logits}() for logits, or end the net with {end}()"
+    else:
+        return
+    warnings.warn(f"{name}: {loss!r} on a net that ends with {last!r}: {fix}", UserWarning, stacklevel=5)
 
 
 def require_options(name: str, options: Any) -> None:
@@ -37,6 +62,8 @@ def require_options(name: str, options: Any) -> None:
     for what in ("batch_size", "chunk"):
         if getattr(options, what) is not None:
             inputs.require_positive(name, what, getattr(options, what))
+    for what in ("shuffle", "evaluate_training"):
+        inputs.require_flag(name, what, getattr(options, what))
     if options.progress is not None and not callable(options.progress):
         raise TypeError(f"{name}: progress: a function of (epoch, info) was expected, got {options.progress!r}")
     if options.keeping is not None and not isinstance(options.keeping, Keeping):
@@ -119,7 +146,7 @@ def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None) -> Any:
         params = jax.tree.map(lambda s: np.broadcast_to(np.zeros((), s.dtype), s.shape), expected)
     inputs.check_batch(plan.net, params, x if plan.scale is None else batch(jax.tree.unflatten(treedef, leaves)))
     outputs = batch(out_spec)
-    inputs.check_targets(plan.loss, outputs, targets)
+    inputs.check_targets(plan.loss, outputs, targets, x)
     return outputs
 
 

@@ -54,6 +54,7 @@ def fit(
     params: Any = None,
     validation: tuple | None = None,
     sample_weight: Any = None,
+    class_weight: Any = None,
     penalty: Any = None,
     reduction: str = "mean",
     gradient: str = "manual",
@@ -83,6 +84,8 @@ def fit(
       params: to begin from; None draws them by `net.init`.
       validation: (x, targets) or (x, targets, sample_weight), evaluated after every epoch.
       sample_weight: (n,) or (n, time). The loss of a batch is sum w l / sum w; a row of weight 0 is as if absent.
+      class_weight: "balanced", or a mapping {class: weight}, as of `jaxbp.training.class_weights`: multiplies the weights in
+        training (so in the fit of `scale` and in what batches report on the way too), not those of any evaluation.
       penalty: on the params, added to the loss that is minimised; the losses reported are without it.
       gradient: "manual", the hand-written backward pass, or "autodiff", `jax.value_and_grad` of the same mathematics.
       metrics: names or Metric objects; None takes accuracy for classes and mse for real targets, () takes none.
@@ -106,7 +109,7 @@ def fit(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress, stop, accumulate, keeping,
+        evaluate_training, chunk, progress, stop, accumulate, keeping, class_weight,
     )  # fmt: skip
     task = prepare("fit", net, loss, optimizer, x, targets, options)
     sets, set_rows = {}, {}

@@ -23,7 +23,7 @@ from jaxbp.training.class_metrics import (
 from jaxbp.training.gathering import Metric, mean_of, ratio, weighted, weights_like
 
 
-__all__ = ["BY_NAME", "Metric", "automatic", "class_labels", "mean_of", "mse", "r2", "ratio", "resolve", "weighted"]
+__all__ = ["BY_NAME", "Metric", "automatic", "class_labels", "mae", "mean_of", "mse", "r2", "ratio", "resolve", "weighted"]
 
 
 # --- real targets
@@ -47,6 +47,18 @@ def squared_errors(outputs: jax.Array, targets: jax.Array) -> jax.Array:
 def mse() -> Metric:
     """The mean of (a - y)^2 over outputs and examples."""
     return mean_of("mse", squared_errors)
+
+
+def absolute_errors(outputs: jax.Array, targets: jax.Array) -> jax.Array:
+    """The mean over an example's outputs of |a - y|."""
+    outputs, targets = _alike(outputs, targets)
+    return jnp.mean(jnp.abs(outputs - targets), axis=tuple(range(1, outputs.ndim)))
+
+
+@functools.cache
+def mae() -> Metric:
+    """The mean of |a - y| over outputs and examples."""
+    return mean_of("mae", absolute_errors)
 
 
 def r2(shift: float | tuple[float, ...] = 0.0) -> Metric:
@@ -164,6 +176,7 @@ BY_NAME = {  # functions of (loss, spec of all outputs, all targets)
     "balanced_accuracy": functools.partial(_by_class, balanced_accuracy),
     "binary_accuracy": lambda loss, outputs, targets: binary_accuracy(_threshold(loss)),
     "calibration_error": _calibration,
+    "mae": lambda loss, outputs, targets: mae(),
     "mse": lambda loss, outputs, targets: mse(),
     "per_class_accuracy": functools.partial(_by_class, per_class_accuracy),
     "r2": _r2_of,
@@ -178,7 +191,7 @@ def resolve(metrics: Any, loss: Loss, outputs: Any, targets: Any) -> tuple[Metri
     """
     if metrics is None:
         return automatic(loss, outputs, targets)
-    if isinstance(metrics, (str, Metric)):
+    if isinstance(metrics, (str, Metric)) or callable(metrics):
         metrics = (metrics,)
     found = tuple(_one(metric, loss, outputs, targets) for metric in metrics)
     names = [metric.name for metric in found]
@@ -193,7 +206,8 @@ def _one(metric: Any, loss: Loss, outputs: Any, targets: Any) -> Metric:
     if isinstance(metric, str) and metric in BY_NAME:
         return BY_NAME[metric](loss, outputs, targets)
     raise ValueError(
-        f"metrics: a Metric or one of {sorted(BY_NAME)} was expected, got {metric!r}; make one by mean_of(name, fun)"
+        f"metrics: a Metric or one of {sorted(BY_NAME)} was expected, got {metric!r}; make one of a function of your own by "
+        "jaxbp.training.mean_of(name, fun)"
     )
 
 

@@ -69,7 +69,7 @@ def _decision(stop: Any = NO, best: Any = NO, rate: Any = ONE) -> Decision:
 
 def rises(monitor: str) -> bool:
     """Whether more is better, told by the name: of anything but a loss or an error."""
-    return not any(word in monitor for word in ("loss", "mse", "error"))
+    return not any(word in monitor for word in ("loss", "mae", "mse", "error"))
 
 
 def _better(monitor: str, mode: str | None, least: float, new: jax.Array, old: jax.Array) -> jax.Array:

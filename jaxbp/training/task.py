@@ -13,8 +13,9 @@ import optax
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import doors
+from jaxbp.training.class_metrics import class_weights
 from jaxbp.training.engine import Job
-from jaxbp.training.metrics import resolve
+from jaxbp.training.metrics import class_labels, resolve
 from jaxbp.training.order import Order, blocks, padded_rows, typed
 from jaxbp.training.program import Trials
 from jaxbp.training.scaling import as_scale
@@ -46,10 +47,14 @@ class Options(NamedTuple):
     stop: Any
     accumulate: int
     keeping: Any = None
+    class_weight: Any = None
 
 
 class Task(NamedTuple):
-    """What is asked for, checked: the plan, the examples and the options. outputs: the spec of the outputs for all rows."""
+    """What is asked for, checked: the plan, the examples and the options.
+
+    outputs: the spec of the outputs for all rows. class_weight: (n,), a factor for the weight of each row in training.
+    """
 
     name: str
     plan: Plan
@@ -59,6 +64,14 @@ class Task(NamedTuple):
     outputs: Any
     key: jax.Array
     options: Options
+    class_weight: np.ndarray | None = None
+
+    @property
+    def training_weight(self) -> np.ndarray | None:
+        """sample_weight times what `class_weight` gives to each row; scores have the first alone."""
+        if self.class_weight is None or self.weight is None:
+            return self.weight if self.class_weight is None else self.class_weight
+        return self.weight * self.class_weight.reshape(-1, *(1,) * (self.weight.ndim - 1))
 
     @property
     def n(self) -> int:
@@ -79,7 +92,22 @@ def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: 
     )  # fmt: skip
     outputs = doors.require_fit(plan, x, targets, options.params)
     plan = plan._replace(metrics=resolve(options.metrics, loss, outputs, targets))
-    return Task(name, plan, x, targets, weight, outputs, typed(options.key), options)
+    by_class = weights_of_classes(name, options.class_weight, outputs, targets)
+    task = Task(name, plan, x, targets, weight, outputs, typed(options.key), options, by_class)
+    if by_class is not None and not np.any(task.training_weight):
+        raise ValueError(f"{name}: class_weight: all weights are 0, so nothing is left to train on")
+    return task
+
+
+def weights_of_classes(name: str, class_weight: Any, outputs: Any, targets: Any) -> np.ndarray | None:
+    """(n,): the weight of each row's class; None without."""
+    if class_weight is None:
+        return None
+    labels = class_labels(outputs, targets)
+    if labels is None:
+        raise ValueError(f"{name}: class_weight is for targets that are classes, one a row; give each row's by sample_weight=")
+    given = np.asarray(targets)
+    return class_weights(given.reshape(-1) if given.size == len(labels) else labels, class_weight)
 
 
 @functools.lru_cache(maxsize=256)
@@ -100,9 +128,10 @@ def make_job(task: Task, trials: Trials | None, train: tuple[np.ndarray, ...], s
     order = Order(train, batch_size, n, options.shuffle, remainder)
     doors.require_batches(task.name, order, task.plan.net)
     doors.require_parts_of_batches(task.name, batch_size, task.plan)
-    zeros = task.weight is not None and bool(np.any(task.weight == 0))
+    weight = task.training_weight
+    zeros = weight is not None and bool(np.any(weight == 0))
     plan = task.plan._replace(trials="vmap" if many else "", skip_empty=order.uneven or zeros)
-    data = make_data(task.x, task.targets, task.weight, order.short or order.uneven)
+    data = make_data(task.x, task.targets, weight, order.short or order.uneven)
     if options.evaluate_training:
         sets = {"": make_data(task.x, task.targets, task.weight, True), **sets}
         set_rows = {"": train, **set_rows}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import doors, engine
 from jaxbp.training.metrics import class_labels
@@ -35,6 +37,7 @@ def cross_validate(
     groups: Any = None,
     params: Any = None,
     sample_weight: Any = None,
+    class_weight: Any = None,
     penalty: Any = None,
     reduction: str = "mean",
     gradient: str = "manual",
@@ -65,7 +68,7 @@ def cross_validate(
         column of +-1 or 0/1) and each class has a member for every fold. Only for a number of folds.
       groups: handed to the splitter.
       params: where all folds begin; None draws them fold by fold.
-      sample_weight: also weighs the scores.
+      sample_weight: also weighs the scores. class_weight: weighs the training alone; "balanced" counts the classes in all rows.
       scale: fitted inside each fold, on the rows that it trains on.
       stop: rules as of `fit`; every fold stops by itself. A rule that watches "validation_..." watches an inner split, the
         share `inner` of the fold's training rows, held out of its training (drawn class by class where the folds are). With
@@ -81,9 +84,10 @@ def cross_validate(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress, stop, accumulate, keeping,
+        evaluate_training, chunk, progress, stop, accumulate, keeping, class_weight,
     )  # fmt: skip
     task = prepare("cross_validate", net, loss, optimizer, x, targets, options)
+    rare = rare_class(task, folds, stratified)
     splits, stratified = draw_splits(task, folds, stratified, groups)
     require_weight(task, splits)
     train, sets, rows = rows_of(task, splits, stop_on, inner, stratified)
@@ -91,7 +95,8 @@ def cross_validate(
     job = make_job(task, Trials(streams, np.zeros_like(streams), streams, {}), train, sets, rows)
     job = job._replace(plan=job.plan._replace(predict=True))
     stopped_on = stop_on if watches_validation(task) else None
-    return result_of(task, execute(job, execution), job.plan, splits, train, stratified, stopped_on)
+    result = result_of(task, execute(job, execution), job.plan, splits, train, stratified, stopped_on)
+    return dataclasses.replace(result, rare_class=rare)
 
 
 def rows_of(task: Task, splits: tuple[Split, ...], stop_on: str, inner: float, stratified: bool) -> tuple:
@@ -119,6 +124,8 @@ def draw_splits(task: Task, folds: Any, stratified: bool | None, groups: Any) ->
             raise ValueError(f"cross_validate: stratified is for a number of folds; {folds!r} draws its own")
         x, y = (np.asarray(a) if hasattr(a, "shape") else np.zeros(task.n) for a in (task.x, task.targets))
         return from_splitter(folds, x, y if labels is None else labels, groups, task.n), False
+    if stratified is not None:
+        inputs.require_flag("cross_validate", "stratified", stratified)
     if groups is not None:
         raise ValueError("cross_validate: groups are for a splitter such as scikit-learn's GroupKFold, given as folds=")
     if stratified and labels is None:
@@ -132,10 +139,22 @@ def draw_splits(task: Task, folds: Any, stratified: bool | None, groups: Any) ->
     return stratified_kfold(labels, k, task.key) if by_class else kfold(task.n, k, task.key), by_class
 
 
+def rare_class(task: Task, folds: Any, stratified: bool | None) -> str | None:
+    """Which class kept the folds from being drawn class by class where nobody said how; None where none did."""
+    labels = class_labels(task.outputs, task.targets)
+    if stratified is not None or labels is None or not isinstance(folds, (int, np.integer)):
+        return None
+    classes, counts = np.unique(labels, return_counts=True)
+    few = int(counts.min())
+    return f"class {classes[counts.argmin()]} has {few} member{'s' * (few > 1)}" if few < folds else None
+
+
 def require_weight(task: Task, splits: tuple[Split, ...]) -> None:
-    for i, split in enumerate(splits):
-        if task.weight is not None and not np.any(task.weight[split.train] > 0):
-            raise ValueError(f"cross_validate: split {i}: all of its {len(split.train)} training rows have sample_weight 0")
+    for side, what, weight in ((0, "training", task.training_weight), (1, "held-out", task.weight)):
+        for i, rows in enumerate(split[side] for split in splits):
+            if weight is not None and not np.any(weight[rows] > 0):
+                zero = "sample_weight 0" if weight is task.weight else "weight 0 by sample_weight and class_weight"
+                raise ValueError(f"{task.name}: split {i}: all of its {len(rows)} {what} rows have {zero}")
 
 
 def result_of(

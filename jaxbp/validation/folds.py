@@ -5,6 +5,7 @@ A fold is a held-out block; a `Split` is the pair of the rows trained on and the
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -103,8 +104,10 @@ def _require_folds(name: str, k: Any, n: Any) -> None:
 
 def from_splitter(folds: Any, x: Any, labels: Any, groups: Any, n: int) -> tuple[Split, ...]:
     """The checked splits of a scikit-learn splitter (anything with `.split(x, labels, groups)`), or of pairs of index arrays."""
+    if isinstance(folds, str):
+        raise TypeError(f"cross_validate: folds: a number, a splitter or pairs of index arrays were expected, got {folds!r}")
     if hasattr(folds, "split"):
-        pairs = folds.split(x, labels, groups)
+        pairs = _drawn(folds, x, labels, groups)
     elif isinstance(folds, Iterable):
         pairs = folds
     else:
@@ -116,6 +119,20 @@ def from_splitter(folds: Any, x: Any, labels: Any, groups: Any, n: int) -> tuple
     if not splits:
         raise ValueError(f"cross_validate: folds: {folds!r} gave no splits")
     return splits
+
+
+def _drawn(splitter: Any, x: Any, labels: Any, groups: Any) -> list:
+    name = f"cross_validate: folds: {splitter!r}.split"
+    try:
+        inspect.signature(splitter.split).bind(x, labels, groups)
+    except TypeError as error:
+        raise TypeError(f"{name}: is called as split(x, labels, groups), as scikit-learn's are: {error}") from None
+    try:
+        return list(splitter.split(x, labels, groups))
+    except (TypeError, ValueError) as error:
+        hint = "; give cross_validate groups=, the group of each row" if groups is None and "group" in str(error) else ""
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}{hint}") from error
 
 
 def _checked(i: int, pair: Any, n: int) -> Split:

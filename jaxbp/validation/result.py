@@ -31,7 +31,7 @@ class CVResult:
         the last but where a stopping rule keeps the best. stopped_on: None, or what the rules watched: "inner", a part of the
         fold's training rows, or "fold", the held-out rows themselves, which makes the scores optimistic.
       params, scale: with a leading fold axis. keys: with `fit(..., key=keys[i])` on the rows of split i, fold i again.
-      stratified: whether the folds were drawn class by class.
+      stratified: whether the folds were drawn class by class. rare_class: the class with too few members for that, in words.
       seconds_compile, seconds_run: apart.
     """
 
@@ -50,6 +50,7 @@ class CVResult:
     stratified: bool
     seconds_compile: float
     seconds_run: float
+    rare_class: str | None = None
 
     @property
     def sizes(self) -> np.ndarray:
@@ -94,6 +95,7 @@ class CVResult:
         mean, std = self.mean, self.std
         foot = [("mean", None, None, None, *(mean[n] for n in names)), ("std", None, None, None, *(std[n] for n in names))]
         kind = "stratified folds" if self.stratified else "folds"
+        kind += f", not stratified: {self.rare_class}" if self.rare_class else ""
         seconds = f"compiled in {self.seconds_compile:.2f} s, run in {self.seconds_run:.2f} s"
         columns = ["fold", "trained on", "held out", "epochs", *(Column(name, digits=4) for name in names)]
         note = "; ".join([seconds, *self._interval_note(names), *self._stop_notes()])

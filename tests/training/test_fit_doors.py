@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxbp as bp
-from jaxbp.training import engine, fit, standardize
+from jaxbp.training import class_weights, engine, fit, mae, standardize
 
 
 KEY = jax.random.key(0)
@@ -47,7 +47,20 @@ REFUSED = [
     ({"gradient": "auto"}, ValueError, "gradient is 'manual' or 'autodiff', got 'auto'"),
     ({"reduction": "max"}, ValueError, "reduction is 'mean' or 'sum'"),
     ({"remainder": "keep"}, ValueError, "remainder is 'short' or 'drop'"),
-    ({"metrics": ["acc"]}, ValueError, "metrics: a Metric or one of"),
+    ({"metrics": ["acc"]}, ValueError, r"metrics: a Metric or one of .*'mae'.* by jaxbp.training.mean_of\(name, fun\)"),
+    ({"metrics": mae}, ValueError, "metrics: a Metric or one of"),
+    ({"shuffle": "no"}, TypeError, "shuffle is True or False, got 'no'"),
+    ({"evaluate_training": 1}, TypeError, "evaluate_training is True or False, got 1"),
+    ({"x": X[:, None]}, ValueError, r"the outputs are \[12, 1, 3\] because x has shape \[12, 1, 4\]"),
+    ({"class_weight": {0: 0, 1: 0, 2: 0}}, ValueError, "class_weight: all weights are 0"),
+    ({"class_weight": {5: 1.0}}, ValueError, "class_weights"),
+    ({"class_weight": "balanced", "targets": X[:, :3], "loss": bp.losses.mse()}, ValueError, "targets that are classes"),
+    ({"net": bp.serial(bp.dense(3), bp.softmax())}, UserWarning, r"has a softmax inside; leave softmax\(\) out"),
+    (
+        {"net": bp.mlp([4, 3]), "loss": bp.losses.log_likelihood()},
+        UserWarning,
+        r"use losses.softmax_cross_entropy\(\)",
+    ),
     ({"scale": standardize}, TypeError, r"scale: a pair of functions.*call it first"),
     ({"targets": Y[:-1]}, ValueError, "x has 12 rows, targets 11"),
     ({"x": X[:0]}, ValueError, "the batch is empty"),
@@ -101,3 +114,13 @@ def test_large_numbers_are_finite():
     x = np.zeros((12, 4))
     x[:, 0] = 1e38
     fit(bp.dense(3), LOSS, optax.sgd(1e-80), x * 1e38, Y, key=KEY, epochs=1, batch_size=None, gradient="manual")
+
+
+def test_class_weight_multiplies_the_weights_in_training_alone():
+    rare, own = np.r_[np.zeros(9, int), [1, 2, 2]], np.arange(1.0, 13.0)
+    run = functools.partial(fit, NET, LOSS, SGD, X, rare, key=KEY, epochs=2, batch_size=4, evaluate_training=True)
+    plain, by_class = run(sample_weight=own * class_weights(rare)), run(sample_weight=own, class_weight="balanced")
+    jax.tree.map(np.testing.assert_array_equal, by_class.params, plain.params)
+    outputs = NET(by_class.params, X)
+    expected = np.average(outputs.argmax(-1) == rare, weights=own)
+    np.testing.assert_allclose(by_class.history["accuracy"][-1], expected, rtol=1e-6)

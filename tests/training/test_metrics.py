@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import r2_score
 
 import jaxbp as bp
-from jaxbp.training import accuracy, binary_accuracy, mean_of, metrics, mse, sign_accuracy
+from jaxbp.training import accuracy, binary_accuracy, mae, mean_of, metrics, mse, sign_accuracy
 from jaxbp.training.class_metrics import balanced_accuracy, calibration_error, per_class_accuracy
 from jaxbp.training.metrics import r2
 
@@ -237,3 +237,27 @@ def test_names_that_a_run_cannot_tell():
         metrics.resolve("calibration_error", L.quadratic(), spec, np.eye(3)[LABELS])
     with pytest.raises(ValueError, match="a Metric or one of"):
         metrics.resolve([3], L.mse(), spec, OUTPUTS)
+
+
+def test_own_metrics_cannot_broadcast_examples_against_each_other():
+    distance = mean_of("distance", lambda outputs, targets: jnp.abs(outputs - targets))
+    one, y = OUTPUTS[:, :1], OUTPUTS[:, 1]
+    np.testing.assert_allclose(distance(one, y[:, None]), np.abs(one[:, 0] - y).mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="one value an example"):
+        mean_of("sum", lambda outputs, targets: jnp.sum(outputs))(one, y)
+    jax.config.update("jax_numpy_rank_promotion", "allow")  # as a user has it
+    try:
+        with pytest.raises(ValueError, match=r"'distance': one value an example .* got \['batch', 'batch'\] from"):
+            distance(one, y)
+        with pytest.raises((TypeError, ValueError)) as caught:
+            distance(OUTPUTS[:3], LABELS[:3])  # as many examples as classes
+    finally:
+        jax.config.update("jax_numpy_rank_promotion", "raise")
+    assert any("in the metric 'distance'" in note for note in caught.value.__notes__)
+
+
+def test_mae_takes_targets_as_the_losses_do():
+    one, y = OUTPUTS[:, :1], OUTPUTS[:, 1]
+    for targets in (y, y[:, None]):
+        np.testing.assert_allclose(mae()(one, targets), np.abs(one[:, 0] - y).mean(), rtol=1e-6)
+    assert metrics.resolve("mae", bp.losses.mse(), one, y) == (mae(),)

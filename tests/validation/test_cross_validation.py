@@ -14,7 +14,7 @@ import pytest
 from sklearn import model_selection
 
 import jaxbp as bp
-from jaxbp.training import Metric, engine, fit, min_max, program, standardize
+from jaxbp.training import Metric, class_weights, engine, fit, min_max, program, standardize
 from jaxbp.training.task import Options, prepare
 from jaxbp.validation import cross_validate, kfold, stratified_kfold
 from jaxbp.validation.cross_validation import draw_splits
@@ -160,6 +160,11 @@ def test_folds_are_stratified_where_targets_are_classes(loss, targets, folds, cl
 GROUPS = np.arange(N) // 4
 
 
+class SplitsByX:
+    def split(self, x):
+        return kfold(len(x), 2, None)
+
+
 @pytest.mark.parametrize(
     "splitter",
     [
@@ -267,6 +272,15 @@ def test_the_result():
         ({"batch_size": 19}, ValueError, "batch_size=19 is more than the 18 training rows of the largest split"),
         ({"batch_size": 18, "remainder": "drop"}, ValueError, "more than the 17 training rows of the smallest split"),
         ({"sample_weight": np.eye(N)[3]}, ValueError, "training rows have sample_weight 0"),
+        (
+            {"sample_weight": np.arange(N) > 10, "folds": [(range(8, 22), range(8))]},
+            ValueError,
+            "8 held-out rows have",
+        ),
+        ({"folds": "kfold"}, TypeError, "folds: a number, a splitter or pairs .* got 'kfold'"),
+        ({"folds": SplitsByX()}, TypeError, r"split: is called as split\(x, labels, groups\)"),
+        ({"folds": model_selection.GroupKFold(3)}, ValueError, "give cross_validate groups=, the group of each row"),
+        ({"stratified": "no"}, TypeError, "stratified is True or False, got 'no'"),
         ({"key": 3}, TypeError, "cross_validate: key: needs a PRNG key"),
         ({"gradient": "hand"}, ValueError, "cross_validate: gradient is"),
     ],
@@ -296,6 +310,20 @@ def test_metrics_of_several_numbers():
     labels = LABELS[result.splits[0].validation]
     members = np.array([np.sum(labels == c) for c in range(3)])
     assert np.nansum(result.scores["per_class"][0] * members) / len(labels) == pytest.approx(result.scores["accuracy"][0])
+
+
+def test_class_weight_weighs_the_training_and_rare_classes_are_named():
+    result = run(folds=8, epochs=2, batch_size=10, class_weight={1: 3.0})
+    assert result.table().title == "8 folds, not stratified: class 1 has 7 members"
+    train, held_out = result.splits[0]
+    weight = class_weights(LABELS, {1: 3.0})
+    alone = fit(
+        SMALL, LOSS, MOMENTUM, X[train], LABELS[train], key=jax.random.fold_in(KEY, 0), epochs=2, batch_size=10,
+        sample_weight=weight[train],
+    )  # fmt: skip
+    assert_close(jax.tree.map(lambda a: a[0], result.params), alone.params)
+    right = np.argmax(SMALL(alone.params, X[held_out]), -1) == LABELS[held_out]
+    np.testing.assert_allclose(result.scores["accuracy"][0], right.mean())
 
 
 def test_stratified_needs_classes():
