@@ -9,6 +9,7 @@ from scipy import special
 from ulps import is_normal, sweep, ulp_errors
 
 from jaxbp import ops
+from jaxbp.ops import gates
 
 
 NAMES = [*[case.name for case in SMOOTH], "relu", "leaky_relu", "hard_tanh"]
@@ -101,10 +102,10 @@ def test_float64_values_and_slopes(case):
 def test_mills_ratio_in_both_precisions():
     a = np.linspace(0, 40, 20_001)
     truth = np.sqrt(np.pi / 2) * special.erfcx(a / np.sqrt(2))
-    np.testing.assert_allclose(ops._mills(jnp.asarray(a)), truth, rtol=2e-15)
+    np.testing.assert_allclose(gates._mills(jnp.asarray(a)), truth, rtol=2e-15)
     a = a.astype(np.float32).astype(np.float64)
     truth = np.sqrt(np.pi / 2) * special.erfcx(a / np.sqrt(2))
-    assert ulp_errors(ops._mills(jnp.asarray(a, jnp.float32)), truth, jnp.float32).max() <= 5
+    assert ulp_errors(gates._mills(jnp.asarray(a, jnp.float32)), truth, jnp.float32).max() <= 5
 
 
 @pytest.mark.parametrize("alpha", [1e-3, 1.7, 1e5])
@@ -134,7 +135,7 @@ def test_slope_is_the_derivative_of_value_in_float64(name):
 
 @every_scalar
 def test_derivative_of_slope_in_float64(case):
-    """Right beside 0 and at it: this is what the derivative of `abs` at 0 would spoil."""
+    """Right beside 0 and at it: this is what |x| with a derivative of 0 at 0 would spoil."""
     slope = value_and_slope(case.name)[1]
     got = jax.jit(jax.vmap(jax.grad(slope)))(jnp.asarray(POINTS))
     np.testing.assert_allclose(got, case.second(POINTS), rtol=0, atol=2e-14)

@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import importlib.util
 import json
+import os
 import pathlib
 import sys
 import traceback
@@ -62,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     try:
         named = [(name, _checked(options, fun, args, name)) for name, fun, args in _cases(options)]
-        _show(named, options)
+        try:
+            _show(named, options)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever reads, as `head` does, has seen enough; nothing more is written, at exit neither
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if options.html:
             _write_page(named, options)
     except UnusableInput as error:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxbp.check.checks import check_jvp, check_vjp, seed
+from jaxbp.check import asked
+from jaxbp.check.checks import check_jvp, check_vjp
 from jaxbp.check.identity import fingerprint, transposes
 from jaxbp.check.problem import is_float, is_key, name_of
 from jaxbp.check.report import AuditReport, Report, RuleReport
@@ -60,13 +61,16 @@ def audit(fun: Callable, *args: Any, key: Any = None, argnums: int | Sequence[in
 
     Raises: ValueError where `fun` itself raises.
     """
-    subject = name_of(fun)
+    asked.call("audit", (fun,), fun=fun)
+    argnums = argnums if argnums is None else asked.numbers("audit", argnums, len(args))
+    number, subject = asked.seed(key), name_of(fun)
     try:
         rules = find_rules(fun, *args)
+    except asked.UNTRACED as error:
+        raise ValueError(f"audit: {subject} cannot be traced by JAX: {'; '.join(asked.untraced(error))}") from error
     except Exception as error:
-        text = (str(error).strip().splitlines() or [""])[0][:300]
-        raise ValueError(f"audit: {subject} itself raises {type(error).__name__}: {text}") from error
-    context = _Context(fun, args, rules, seed(key), argnums)
+        raise ValueError(f"audit: {subject} itself raises {type(error).__name__}: {asked.first_line(error)}") from error
+    context = _Context(fun, args, rules, number, argnums)
     findings = [_finding(rule, context) for rule in rules]
     findings = _settle(findings, context)
     reports = [_report(rule, found) for rule, found in zip(rules, findings, strict=True)]
@@ -112,15 +116,14 @@ class _Context:
         name = name_of(self.fun)
         if self.argnums is None:
             return check_vjp(self.fun, *self.args, key=self.seed, battery=False)
-        chosen = [n % len(self.args) for n in ((self.argnums,) if isinstance(self.argnums, int) else self.argnums)]
 
         def fun(*some: Any) -> Any:
             args = list(self.args)
-            for n, arg in zip(chosen, some, strict=True):
+            for n, arg in zip(self.argnums, some, strict=True):
                 args[n] = arg
             return self.fun(*args)
 
-        return check_vjp(fun, *(self.args[n] for n in chosen), key=self.seed, battery=False, name=name)
+        return check_vjp(fun, *(self.args[n] for n in self.argnums), key=self.seed, battery=False, name=name)
 
 
 def _finding(rule: Rule, context: _Context) -> _Finding:
@@ -205,7 +208,7 @@ def _run(rule: Rule, call: int, context: _Context) -> _Finding:
         else:
             report = check_vjp(fun, *arguments, key=context.seed, battery=False, primal=primal, name=rule.name)
     except Exception as error:  # the core raises where there is nothing to check, or where the rule has a dtype of its own
-        return _Finding("inconclusive", f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}")
+        return _Finding("inconclusive", f"{type(error).__name__}: {asked.first_line(error)}")
     report = dataclasses.replace(report, reproduction=_reproduction(rule, context))
     where = "" if len(rule.calls) < 2 else f"at call {1 if call == 0 else rule.count} of {rule.count}: "
     verdict, reason = report.verdict, report.reason
@@ -229,7 +232,7 @@ def _settle(findings: list[_Finding], context: _Context) -> list[_Finding]:
         verdict, reason = report.verdict, f"{TIED}: {report.reason}"
     except Exception as error:
         report, verdict = None, "inconclusive"
-        reason = f"{TIED}: {type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
+        reason = f"{TIED}: {type(error).__name__}: {asked.first_line(error)}"
     if report is not None and any(words in step.detail for step in report.steps for words in CLOSED_ERRORS):
         report, verdict, reason = None, "inconclusive", f"{CLOSED}: name the arguments that are differentiated by argnums"
     elif verdict == "fail" and any(found.verdict == "fail" for found in findings):

@@ -78,6 +78,6 @@ def _equalled(leaves: tuple, diff: tuple[int, ...]) -> tuple:
 def resized(leaves: tuple, axes: tuple, size: int) -> tuple:
     """The leaves with `size` rows along their batch axis, taken in turn."""
     return tuple(
-        leaf if axis is None else jnp.take(leaf, np.arange(size) % np.shape(leaf)[axis], axis=axis)
+        leaf if axis is None else leaf[(slice(None),) * axis + (np.arange(size) % np.shape(leaf)[axis],)]
         for leaf, axis in zip(leaves, axes, strict=True)
     )

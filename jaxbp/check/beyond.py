@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.comparing import compare, first_line
+from jaxbp.check.asked import first_line
+from jaxbp.check.comparing import compare
 from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, Measured, draw
 from jaxbp.check.judge import MARGIN, beside, phi_noise, scales
@@ -73,7 +74,8 @@ def differences(found: Findings, tools: Instruments, leaves: tuple, seeds: list,
         path, slope, by_claim = disagreements[0]
         found.fail(
             "ladder", "missing-term",
-            f"central differences along {path} say {slope.value:.9g} +- {slope.error:.1g}, the claim {by_claim:.9g}; "
+            f"along a random direction of {path} central differences measure a slope of {slope.value:.9g} +- {slope.error:.1g}, "
+            f"the claim has {by_claim:.9g}; "
             "autodiff of the primal does not contradict the claim",
         )  # fmt: skip
 

@@ -9,7 +9,6 @@ check_pair(forward, backward, *args)       forward(*args) -> out, residuals; bac
 from __future__ import annotations
 
 import dataclasses
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check import layouts, steps
+from jaxbp.check import asked, layouts, steps
 from jaxbp.check.problem import Flat, Problem, is_float, name_of, opened
+from jaxbp.check.programs import compiled_call
 from jaxbp.check.report import Report, announce
 
 
 DEFAULTS = {"argnums": 0, "has_aux": False, "batch_axes": None, "dtype_check": True, "battery": True, "order": 1}
+DEFAULTS |= {"primal": None, "derivative_of": None}
 
 
 def check_vjp(
@@ -34,6 +35,7 @@ def check_vjp(
     battery: bool = True,
     order: int = 1,
     primal: Callable | None = None,
+    derivative_of: Callable | None = None,
     name: str | None = None,
 ) -> Report:
     """Is the cotangent x_bar = J(x)^T y_bar that JAX gives for `fun` the derivative of `fun`?
@@ -50,14 +52,18 @@ def check_vjp(
       dtype_check: a cotangent of another dtype than its argument is a failure.
       battery: try derived inputs (scaled, negated, zeros, rounded, equal, repeated indices, flipped masks ...).
       order: 2 checks the derivative of the rule as well.
-      primal: the function that is meant, where it is not `fun` with its rules opened.
+      primal: the function that is meant, where it is not `fun` with its rules opened. Its values and its derivative must be
+        those of `fun`.
+      derivative_of: the function whose derivative is claimed, where that is not the function computed: a straight-through or
+        surrogate gradient (`fun` rounds, its rule is that of `lambda x: x`). Values are not compared then.
       name: what the report calls it.
 
     Raises: ValueError where nothing can be checked: no floating argument or output, or `fun` itself raises.
     """
+    asked.call("check_vjp", args, fun=fun, primal=primal, derivative_of=derivative_of)
     if order not in (1, 2):
         raise ValueError(f"order: 1 or 2 was expected, got {order!r}")
-    flat = Flat(fun, args, split=True)
+    flat, meant, other = Flat(fun, args, split=True), _meant(primal, derivative_of), primal or derivative_of
 
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
         of_diff = lambda *floats: flat(problem.merge(leaves, floats))
@@ -66,14 +72,22 @@ def check_vjp(
 
     subject = name or name_of(fun)
     problem = _problem(
-        flat, args, {"batch_axes": batch_axes, "dtype_check": dtype_check, "battery": battery, "order": order},
+        flat, args,
+        {"batch_axes": batch_axes, "dtype_check": dtype_check, "battery": battery, "order": order, **meant},
         subject=subject,
         says=f"cotangents that jax.vjp gives for {subject}, its custom rules included",
-        primal=opened(Flat(primal, args, split=True) if primal is not None else flat),
+        primal=opened(flat if other is None else Flat(other, args, split=True)),
+        surrogate=derivative_of is not None,
         claim=claim,
         functions=(fun,),
     )  # fmt: skip
-    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=order))
+    return announce(steps.run(problem, flat, asked.seed(key), dtype_check=dtype_check, battery=battery, order=order))
+
+
+def _meant(primal: Callable | None, derivative_of: Callable | None) -> dict[str, Callable | None]:
+    if primal is not None and derivative_of is not None:
+        raise ValueError("primal and derivative_of exclude each other: is the value meant to be that of the function given?")
+    return {"primal": primal, "derivative_of": derivative_of}
 
 
 def _problem(flat: Flat, args: tuple, options: dict[str, Any], diff: Any = None, paths: Any = None, **fields: Any) -> Problem:
@@ -109,10 +123,8 @@ def check_gradient(
     `gradient_fun` may also have the layout of `jax.value_and_grad(fun, argnums, has_aux)`; with has_aux `fun` returns
     (value, aux). Other arguments: see `check_vjp`. The cotangent of a gradient is 1, so linearity is not tested.
     """
-    numbers = [operator.index(n) for n in ((argnums,) if isinstance(argnums, int) else argnums)]
-    if not all(-len(args) <= n < len(args) for n in numbers):
-        raise ValueError(f"argnums: numbers of the {len(args)} arguments were expected, got {argnums!r}")
-    numbers = tuple(n % len(args) for n in numbers)
+    asked.call("check_gradient", args, fun=fun, gradient_fun=gradient_fun)
+    numbers = asked.numbers("check_gradient", argnums, len(args))
     scalar = (lambda *a: fun(*a)[0]) if has_aux else fun
     flat = Flat(scalar, args)
     first = np.cumsum([0] + [len(jax.tree.leaves(a)) for a in args])
@@ -123,7 +135,7 @@ def check_gradient(
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
         grads = layouts.gradient(gradient_fun(*flat.args(leaves)), wanted, has_aux)
         kept = [g for g, n in zip(jax.tree.leaves(grads), sorted(chosen), strict=True) if n in {flat.dynamic[i] for i in diff}]
-        return [bars[0].astype(jnp.result_type(g)) * g for g in kept], flat(leaves)
+        return kept, compiled_call(flat, leaves)  # the cotangent is 1
 
     subject = name or name_of(gradient_fun)
     options = {"argnums": argnums, "has_aux": has_aux}
@@ -138,7 +150,7 @@ def check_gradient(
         seeds=(np.ones(()),),
         functions=(fun, gradient_fun),
     )  # fmt: skip
-    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
+    return announce(steps.run(problem, flat, asked.seed(key), dtype_check=dtype_check, battery=battery, order=1))
 
 
 def check_jvp(
@@ -149,15 +161,17 @@ def check_jvp(
     key: Any = None,
     battery: bool = True,
     primal: Callable | None = None,
+    derivative_of: Callable | None = None,
     name: str | None = None,
 ) -> Report:
     """Is the tangent y_dot = J(x) x_dot that `jax.jvp(fun, primals, tangents)` gives the derivative of `fun`?
 
     Beside the given tangents, random ones are tried. Leaves of the report are the outputs. Other arguments: see `check_vjp`.
     """
+    asked.call("check_jvp", (fun,), fun=fun, primal=primal, derivative_of=derivative_of)
     if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list, type(None))):
         raise TypeError("check_jvp: primals, and tangents where they are given, must be tuples with one entry for each argument")
-    flat = Flat(fun, tuple(primals))
+    flat, other = Flat(fun, tuple(primals)), primal or derivative_of
     subject = name or name_of(fun)
     outs = jax.tree_util.tree_leaves_with_path(steps.output_shapes(subject, flat))
 
@@ -168,11 +182,13 @@ def check_jvp(
         return results, outs
 
     problem = _problem(
-        flat, tuple(primals), {"battery": battery},
+        flat, tuple(primals), {"battery": battery, **_meant(primal, derivative_of)},
         paths=tuple(f"out{jax.tree_util.keystr(path)}" for path, out in outs if is_float(out)),
+        out_dtypes=tuple(out.dtype for _, out in outs if is_float(out)),
         subject=subject,
         says=f"tangents that jax.jvp gives for {subject}, its custom rules included",
-        primal=opened(Flat(primal, tuple(primals)) if primal is not None else flat),
+        primal=opened(flat if other is None else Flat(other, tuple(primals))),
+        surrogate=derivative_of is not None,
         claim=claim,
         entry="check_jvp",
         reverse=False,
@@ -180,7 +196,7 @@ def check_jvp(
     )  # fmt: skip
     if tangents is not None:
         problem = dataclasses.replace(problem, given_seeds=layouts.tangents(tuple(tangents), flat, problem.diff))
-    return announce(steps.run(problem, flat, seed(key), dtype_check=True, battery=battery, order=1))
+    return announce(steps.run(problem, flat, asked.seed(key), dtype_check=True, battery=battery, order=1))
 
 
 def check_pair(
@@ -198,10 +214,11 @@ def check_pair(
     forward(*args) -> (out, residuals); backward(residuals, out_bar) -> a tuple with one cotangent for each argument (None for
     arguments that have none), or the cotangent itself where there is one argument. Other arguments: see `check_vjp`.
     """
-    flat = Flat(lambda *a: forward(*a)[0], args)
+    asked.call("check_pair", args, forward=forward, backward=backward)
+    flat = Flat(lambda *a: layouts.forwarded(forward(*a))[0], args)
 
     def claim(leaves: Any, bars: Any) -> tuple[list, list]:
-        out, residuals = forward(*flat.args(leaves))
+        out, residuals = layouts.forwarded(forward(*flat.args(leaves)))
         outs, tree = jax.tree.flatten(out)
         queue = iter(bars)
         filled = [jnp.asarray(next(queue)).astype(o.dtype) if is_float(o) else np.zeros(o.shape, jax.dtypes.float0) for o in outs]
@@ -221,16 +238,4 @@ def check_pair(
         entry="check_pair",
         functions=(forward, backward),
     )  # fmt: skip
-    return announce(steps.run(problem, flat, seed(key), dtype_check=dtype_check, battery=battery, order=1))
-
-
-def seed(key: Any) -> int:
-    """A number for NumPy's generator from None, a number or a PRNG key."""
-    if key is None:
-        return 0
-    if isinstance(key, (int, np.integer)):
-        return int(key)
-    if not hasattr(key, "dtype"):
-        raise TypeError(f"key: a PRNG key or a number was expected, got {key!r}")
-    data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-    return int(np.asarray(data, np.uint64).ravel()[-1])
+    return announce(steps.run(problem, flat, asked.seed(key), dtype_check=dtype_check, battery=battery, order=1))

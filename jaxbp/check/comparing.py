@@ -42,7 +42,7 @@ def compare(
         if j.verdict == "pass" and j.note:
             found.convention(step, i, j.note)
         if j.verdict == "fail" and not found.narrow_rule:
-            found.narrow_rule = _narrow_rule(tools.problem, leaves, seeds)
+            found.narrow_rule = _narrow_rule(tools.problem, leaves, seeds) if tools.traceable else ""
         if j.verdict == "fail" and found.narrow_rule and j.relative < 64 * float(jnp.finfo(found.narrow_rule).eps):
             text = (
                 f"{tools.problem.paths[i]} loses digits: the rule rounds to {found.narrow_rule} on the way, the function does not"
@@ -88,7 +88,3 @@ def _narrow_rule(problem: Problem, leaves: tuple, seeds: list) -> str:
 
 def own_eps(leaves: Any, diff: Any) -> float:
     return max(float(jnp.finfo(dtype_of(leaves[i])).eps) for i in diff)
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:300]

@@ -35,7 +35,7 @@ class Findings:
         self.details: dict[str, list[str]] = {}
         self.leaves: dict[int, LeafReport] = {}
         self.hints: list[Hint] = []
-        self.notes: list[str] = []
+        self.notes: dict[str, list[str]] = {}  # what a pass has to say, and the steps that it is said of
         self.ladder: dict = {}
         self.finest: dict[int, float] = {}  # the best resolution of each leaf at any input
         self.narrow_rule = ""  # the narrower dtype that the rule rounds to where the function does not
@@ -46,13 +46,18 @@ class Findings:
 
     def _look_inside(self) -> tuple[bool, bool]:
         """Whether the program holds custom rules, and whether values that no derivative is taken of."""
-        leaves, problem = self.problem.leaves, self.problem
+        problem = self.problem
+
+        def names(fun: Any) -> set[str]:
+            traced = jaxprs.trace(lambda *xs: fun(xs), *problem.leaves)
+            return {eqn.primitive.name for eqn, _ in jaxprs.equations(traced.program)}
+
         try:
-            traced = jaxprs.trace(lambda *xs: problem.plain(xs), *leaves)
+            there = names(problem.plain)
+            rules = bool(there & {*jaxprs.CUSTOM_VJP, *jaxprs.CUSTOM_JVP}) or problem.handwritten
+            return rules, bool((names(problem.primal) if problem.surrogate else there) & HELD)
         except Exception:
             return True, False  # the check itself will say why
-        names = {eqn.primitive.name for eqn, _ in jaxprs.equations(traced.program)}
-        return bool(names & {*jaxprs.CUSTOM_VJP, *jaxprs.CUSTOM_JVP}) or problem.handwritten, bool(names & HELD)
 
     def bad_inputs(self) -> bool:
         for i in self.problem.diff:
@@ -85,8 +90,13 @@ class Findings:
     def failed(self, *names: str) -> bool:
         return any(name in self.steps and self.steps[name].verdict == "fail" for name in names)
 
+    def not_run(self, names: tuple[str, ...], why: str) -> None:
+        for name in names:
+            self.step(name, "pass", f"not tried: {why}")
+        self.notes[f"{' and '.join(names)} not run, {why}"] = []
+
     def convention(self, step: str, i: int, note: str) -> None:
-        self.notes.append(f"{self.problem.paths[i]} ({step}): {note}")
+        self.notes.setdefault(f"{self.problem.paths[i]} is {note}", []).append(step)
 
     def leaf(
         self, step: str, i: int, judged: Judged, claimed: Any, truth: Any, leaves: tuple, seeds: list, category: str = ""
@@ -109,7 +119,7 @@ class Findings:
                 if not self.failed("cotangent", "tangent") or category == "second-order":
                     hints = (Hint(category, f"{lead} ({describe})"), *hints)
             made = self._replace_hints(made, hints)
-            self.step(step, "fail", f"{made.path}: off by {made.error:.3g} of the leaf's scale. {judged.note}".strip())
+            self.step(step, "fail", f"{made.path}: off by {made.error:.3g} of the leaf's scale; {judged.note}".strip("; "))
             self.hints += hints[:1] if category else hints
         elif judged.verdict == "inconclusive":
             self.step(step, "inconclusive", f"{made.path}: {judged.note}")
@@ -141,7 +151,7 @@ class Findings:
         self.leaves[i] = made
 
     def _leaf_report(self, i: int, judged: Judged, claimed: np.ndarray, true: np.ndarray) -> LeafReport:
-        dtype = dtype_of(self.problem.leaves[self.problem.diff[i]]) if self.problem.reverse else jnp.dtype(np.float64)
+        dtype = self.problem.result_dtype(i)
         at = judged.place if judged.place is not None else ()
         there = judged.place is not None
         return LeafReport(
@@ -204,8 +214,16 @@ class Findings:
     def _reason(self, verdict: str, steps: tuple[Step, ...]) -> str:
         first = next((s for s in steps if s.verdict == verdict), None)
         if verdict == "pass":
-            return "; ".join(["every step agrees", *dict.fromkeys(self.notes)])
+            return "; ".join(["every step agrees", *(_noted(note, steps) for note, steps in self.notes.items())])
         return f"{first.name}: {first.detail}" if first else "nothing was checked"
+
+
+def _noted(note: str, steps: list[str]) -> str:
+    """A note with the steps that it is of; derived inputs are only counted."""
+    named = [s for s in dict.fromkeys(steps) if not s.startswith("battery: ")]
+    more = len(dict.fromkeys(steps)) - len(named)
+    told = ", ".join([*named, *([f"{more} derived input{'s' if more > 1 else ''}"] if more else [])])
+    return f"{note} ({told})" if told else note
 
 
 def _numeric(leaf: Any) -> bool:

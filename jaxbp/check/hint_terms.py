@@ -78,18 +78,33 @@ def symmetry(case: Case) -> Hint | None:
 def missing_term(case: Case) -> Hint | None:
     """Named where it can be; else the last resort: wrong everywhere, by different amounts, and no other rule fits."""
     text = next(itertools.chain(_parallel(case), _multiplied(case), _by_slices(case)), None)
+    if not np.any(np.abs(case.true) > case.tol):
+        why = "a term too many, a stop_gradient that the rule does not heed, or a straight-through estimator (see derivative_of)"
+        return Hint("missing-term", "; ".join(filter(None, [text, f"the true cotangent is zero: {why}"])))
     if text is not None:
         return Hint("missing-term", text)
-    if not np.any(np.abs(case.true) > case.tol):
-        return Hint("missing-term", "the true cotangent is zero: a term too many, or a stop_gradient that the rule does not heed")
     right = case.right()
     if np.count_nonzero(case.wrong) < max(1, np.count_nonzero(right)):
         return None
     some = np.count_nonzero(right) > 0.1 * np.count_nonzero(case.wrong)
     where = region(case.leaf, right, case.wrong, case.true, case.context)[0] if some else ""
     rest = f" (right only {where.removeprefix('only ')})" if where else ""
-    how = "by different amounts" if case.true.size > 1 else "by no simple factor"
-    return Hint("missing-term", f"wrong {how}{rest}: a term is missing or too many, or a residual is not the right value")
+    return Hint("missing-term", f"{_known(case)}{rest}: a term is missing or too many, or a residual is not the right value")
+
+
+def _known(case: Case) -> str:
+    """Where the error is largest, and what it is no multiple of."""
+    at = np.unravel_index(int(np.argmax(np.abs(case.error))), case.error.shape)
+    bars = ["the output's cotangent"] if any(_summed(g, case.true.shape) is not None for g in case.context.out_bar) else []
+    names = [*(name for name, _ in _arrays(case)), *bars]
+    names = [*names[:3], f"{len(names) - 3} other arrays"] if len(names) > 4 else names
+    none = f"; the error is no multiple of {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}" if names else ""
+    if case.true.size < 2:
+        return f"off by {case.error.item():.4g}, by no simple factor"
+    worst = f"{case.claimed[at]:.4g} where the truth is {case.true[at]:.4g}"
+    return (
+        f"{np.count_nonzero(case.wrong)} of {case.true.size} entries are wrong, most of all {list(map(int, at))}, {worst}{none}"
+    )
 
 
 def _quantities(case: Case) -> Iterator[tuple[str, np.ndarray]]:

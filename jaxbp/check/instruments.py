@@ -33,7 +33,7 @@ class Instruments:
     """Measurements of `problem` in float64. Use inside `jax.enable_x64(True)`."""
 
     def __init__(self, problem: Problem, traceable: bool = True):
-        self.problem = problem
+        self.problem, self.traceable = problem, traceable
         self._claim = Program(problem.claim) if traceable else problem.claim
         self._truth = Program(functools.partial(self._lanes, own=False))
         self._own = Program(functools.partial(self._lanes, own=True))
@@ -49,7 +49,17 @@ class Instruments:
         return Measured(*([a[0] for a in arrays(lanes)] for lanes in (results, outs)), *(spread(x) for x in (results, outs)))
 
     def claim_noise(self, leaves: Any, seeds: Any) -> list:
-        """The same of the claim, moving float64 values alone: digits that a rule loses through a narrower dtype are its error."""
+        """The same of the claim, moving float64 values alone: digits that a rule loses through a narrower dtype are its error.
+
+        What cannot be traced is run again at inputs that are moved instead.
+        """
+        if not self.traceable:
+            diff, merge = self.problem.diff, self.problem.merge
+            moves = [ladder.directions([leaves[i] for i in diff], np.random.default_rng(k)) for k in range(REPEATS)]
+            places = [merge(leaves, [leaves[i] + ladder.EPS * v for i, v in zip(diff, move, strict=True)]) for move in moves]
+            return spread(
+                [np.stack(lanes) for lanes in zip(*(self.claim(at, seeds).results for at in (leaves, *places)), strict=True)]
+            )
         results, _ = self._own(leaves, seeds, 1.0)
         return spread(results)
 

@@ -114,9 +114,13 @@ def second_opinion(
             return Opinion("pass", "central differences agree with the claim, not with JAX's autodiff of the primal", settled)
         if abs(slope.value - by_truth) > max(10 * slope.error, 0.1 * gap) and not held:
             return Opinion(
-                "torn", f"autodiff gives {by_truth:.9g}, central differences {slope.value:.9g}, the claim {by_claim:.9g}"
+                "torn",
+                f"along their difference autodiff has a slope of {by_truth:.9g}, the claim {by_claim:.9g}, and central "
+                f"differences measure {slope.value:.9g}",
             )
-        return Opinion("fail", f"central differences say {slope.value:.9g}, the claim {by_claim:.9g}")
+        return Opinion(
+            "fail", f"along that error central differences measure a slope of {slope.value:.9g}, the claim has {by_claim:.9g}"
+        )
     return Opinion("inconclusive", "central differences are too noisy here to decide")
 
 
@@ -187,7 +191,7 @@ def by_entries(
         apart = abs(slope.ahead - slope.behind - np.sum(sizes)) <= 1e-3 * np.sum(np.abs(sizes))
         if found and not apart and not neighbours.span([entries[k] for k in group], values, claimed, 1.0):
             return found._replace(true=None)
-    return Opinion("pass", "at a kink: the claim lies between the one-sided slopes, a convention of its own", settled)
+    return Opinion("pass", "at a kink, where the claim lies between the one-sided slopes: a convention of its own", settled)
 
 
 class _Neighbours:

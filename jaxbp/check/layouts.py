@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from jaxbp.check.asked import WrongCall, described
 from jaxbp.check.problem import Flat, is_complex, is_float
 
 
@@ -22,6 +23,14 @@ def gradient(result: Any, wanted: Any, has_aux: bool) -> Any:
     if pair and has_aux and jax.tree.structure(result[0]) == wanted:
         return result[0]
     raise TypeError(f"a gradient of structure {wanted} was expected, got {jax.tree.structure(result)}")
+
+
+def forwarded(result: Any) -> tuple:
+    """(out, residuals), as a forward of a pair returns them."""
+    if not isinstance(result, tuple) or len(result) != 2:
+        kind = f"a tuple of {len(result)}" if isinstance(result, tuple) else described(result)
+        raise WrongCall(f"check_pair: forward should return (out, residuals), got {kind}")
+    return result
 
 
 def tangents(given: tuple, flat: Flat, diff: tuple[int, ...]) -> tuple:
@@ -38,7 +47,9 @@ def cotangents(bars: Any, args: tuple) -> list:
     """What a backward returns, one for each leaf of the arguments."""
     bars = (bars,) if len(args) == 1 and not isinstance(bars, tuple) else bars
     if not isinstance(bars, tuple) or len(bars) != len(args):
-        raise TypeError(f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {bars!r}")
+        raise TypeError(
+            f"backward: a tuple of {len(args)} cotangents, one for each argument, was expected, got {described(bars)}"
+        )
     every = [bar for n, (arg, bar) in enumerate(zip(args, bars, strict=True)) for bar in _spread(arg, bar, n)]
     for leaf, bar in zip(jax.tree.leaves(args), every, strict=True):
         _absent(leaf, bar)

@@ -26,8 +26,10 @@ def report_text(report: Any, width: int = 100) -> str:
         headline(report, width),
         _sides(report, width),
         leaf_table(report).to_text(width) if report.leaves else "",
-        _listed("Hints", [hint_line(paths, hint) for paths, hint in located_hints(report)], width),
-        _listed("Steps", step_lines(report.steps), width),
+        _listed(
+            "Hints", [hint_line(paths, hint) for paths, hint in located_hints(report) if hint.text not in report.reason], width
+        ),
+        _listed("Steps", step_lines(report.steps, report.reason), width),
         f"To reproduce:\n{report.reproduction.strip()}" if report.reproduction and report.verdict != "pass" else "",
     ]
     return "\n\n".join(part for part in parts if part)
@@ -57,7 +59,7 @@ def sentence(text: str) -> str:
 
 def resolution_words(report: Any) -> str:
     """What a pass would have seen; empty for another verdict, or where no leaf was measured."""
-    leaves = [leaf for leaf in getattr(report, "leaves", ()) if math.isfinite(leaf.resolution)]
+    leaves = [leaf for leaf in getattr(report, "leaves", ()) if math.isfinite(leaf.resolution) and 0 not in leaf.shape]
     if report.verdict != "pass" or not leaves:
         return ""
     groups: dict[str, list[str]] = {}
@@ -120,7 +122,7 @@ def both(claimed: float | None, true: float | None, most: int = 17) -> tuple[str
     apart = (n for n in range(4, most) if f"{claimed:.{n}g}" != f"{true:.{n}g}")
     digits = next(apart, most)
     form = f"{'#' if digits > 4 else ''}.{digits}g"  # '#' keeps zeros at the end, so that both have the same digits
-    return tuple(None if value is None else format(value, form) for value in (claimed, true))  # type: ignore[return-value]
+    return tuple(None if value is None else format(value + 0.0, form) for value in (claimed, true))  # type: ignore[return-value]
 
 
 def located_hints(report: Any) -> list[tuple[list[str], Any]]:
@@ -136,8 +138,11 @@ def hint_line(paths: Sequence[str], hint: Any) -> str:
     return f"{hint.category}{f', in {_names(paths)}'.replace(' or ', ' and ') if paths else ''}: {sentence(hint.text)}"
 
 
-def step_lines(steps: Iterable[Any]) -> list[str]:
-    """Steps that did not pass, and passes with something to say, one by one; then all others in one line."""
+def step_lines(steps: Iterable[Any], told_above: str = "") -> list[str]:
+    """Steps that did not pass, and passes with something to say, one by one; then all others in one line.
+
+    What `told_above` says in full is not said again.
+    """
     told, passed, skipped = [], [], []
     for step in steps:
         if step.verdict == "pass" and step.detail.startswith(_NOT_TRIED):
@@ -145,7 +150,8 @@ def step_lines(steps: Iterable[Any]) -> list[str]:
         elif step.verdict == "pass" and not step.detail:
             passed.append(step.name)
         else:
-            told.append(f"{marked(step.verdict)}  {step.name}{': ' + sentence(step.detail) if step.detail else ''}")
+            detail = "as said above" if step.detail and step.detail in told_above else step.detail
+            told.append(f"{marked(step.verdict)}  {step.name}{': ' + sentence(detail) if detail else ''}")
     told.sort(key=lambda line: not line.startswith("FAIL"))
     return told + [f"{word}  {_grouped(names)}" for word, names in (("pass", passed), (_NOT_TRIED, skipped)) if names]
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 
 from jaxbp import jaxprs
+from jaxbp.check import asked
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +35,8 @@ class Problem:
     given_seeds: seeds that the caller wants tried first. plain: the user's own function of the leaves, rules closed.
     handwritten: the claim is the user's code, not JAX's.
     entry, functions, args, options: the call of the check, for the reproduction.
+    surrogate: the primal is another function on purpose, whose values are not those of `plain`.
+    out_dtypes: of the outputs, in forward mode.
     """
 
     subject: str
@@ -54,6 +57,12 @@ class Problem:
     functions: tuple = ()
     args: tuple = ()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    surrogate: bool = False
+    out_dtypes: tuple = ()
+
+    def result_dtype(self, i: int) -> Any:
+        """The dtype of result i in the caller's own precision."""
+        return jnp.dtype(dtype_of(self.leaves[self.diff[i]])) if self.reverse else self.out_dtypes[i]
 
     def truth(self, leaves: Any, seeds: Any) -> tuple[list, list]:
         """(results, outputs) by JAX's autodiff of the opened function."""
@@ -114,7 +123,7 @@ def _part(leaf: Any, part: str) -> Any:
 
 def widened(leaves: Any, dtype: Any = np.float64) -> tuple:
     """The leaves with floating ones in `dtype` (call it inside `jax.enable_x64`)."""
-    return tuple(jnp.asarray(leaf).astype(dtype) if is_float(leaf) else leaf for leaf in leaves)
+    return tuple(jnp.asarray(np.asarray(leaf).astype(dtype)) if is_float(leaf) else leaf for leaf in leaves)
 
 
 class Flat:
@@ -151,15 +160,7 @@ class Flat:
         """The batch axis of every array leaf, from in_axes like those of `vmap`."""
         if batch_axes is None:
             return None
-        axes = (batch_axes,) * len(args) if isinstance(batch_axes, int) else tuple(batch_axes)
-        if len(axes) != len(args):
-            raise ValueError(f"batch_axes: one entry for each of the {len(args)} arguments was expected, got {batch_axes!r}")
-        spread: list = []
-        for axis, arg in zip(axes, args, strict=True):
-            here = (
-                jax.tree.map(lambda _, a=axis: -1 if a is None else a, arg) if not isinstance(axis, (dict, list, tuple)) else axis
-            )
-            spread += [None if a == -1 else a for a in jax.tree.leaves(here, is_leaf=lambda a: a is None)]
+        spread = asked.axes(batch_axes, args)
         found = tuple(spread[i] for i in self.dynamic)
         for leaf, axis, path in zip(self.leaves, found, self.paths, strict=True):
             if axis is not None and not 0 <= axis < np.ndim(leaf):

@@ -13,6 +13,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from jaxbp.compilation import compile_briefly
 
@@ -29,12 +31,25 @@ class Program:
         self._by_shape: dict[Any, Any] = {}
 
     def __call__(self, *args: Any) -> Any:
-        args = jax.tree.map(lambda leaf: leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf), args)
+        args = jax.tree.map(_argument, args)
         leaves, tree = jax.tree.flatten(args)
         shapes = (tree, tuple((leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False)) for leaf in leaves))
         if shapes not in self._by_shape:
             self._by_shape[shapes] = compiled(self._jitted.lower(*args))
         return self._by_shape[shapes](*args)
+
+
+def compiled_call(fun: Callable, *args: Any) -> Any:
+    """`fun(*args)` as one program, where the arguments are not traced already: much cheaper than operation by operation."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(args))
+    return fun(*args) if traced else Program(fun)(*args)
+
+
+def _argument(leaf: Any) -> Any:
+    """NumPy arrays go in as they are: putting one on the device first is a program of its own for each shape."""
+    if isinstance(leaf, np.ndarray):
+        return leaf.astype(jax.dtypes.canonicalize_dtype(leaf.dtype), copy=False)
+    return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
 
 
 def compiled(lowered: Any) -> Any:

@@ -21,10 +21,13 @@ WIDE = {"float64", "int64", "uint64", "complex128"}
 
 def reproduction(problem: Problem, seed: int) -> str:
     """The call of the check, with all that it needs."""
-    options = "".join(f", {name}={value!r}" for name, value in problem.options.items())
+    given = [*problem.functions, *(value for value in problem.options.values() if callable(value))]
+    named = [imported(fun, f"fun{i}" if i else "fun") for i, fun in enumerate(given)]
+    others = iter(name for _, name in named[len(problem.functions) :])
+    options = "".join(f", {key}={next(others) if callable(value) else repr(value)}" for key, value in problem.options.items())
     places = "(*args,)" if problem.entry == "check_jvp" else "*args"
-    named = [imported(fun) for fun in problem.functions]
-    call = f"print({problem.entry}({', '.join(name for _, name in named)}, {places}, key={seed}{options}))"
+    functions = ", ".join(name for _, name in named[: len(problem.functions)])
+    call = f"print({problem.entry}({functions}, {places}, key={seed}{options}))"
     return snippet(problem.entry, [line for line, _ in named], problem.args, [call])
 
 
@@ -40,19 +43,19 @@ def snippet(entry: str, imports: list[str], args: tuple, calls: list[str]) -> st
     return "\n".join([*lines, f"args = ({', '.join(f'x{i}' for i in range(len(args)))},)", *calls])
 
 
-def imported(fun: Any) -> tuple[str, str]:
+def imported(fun: Any, nameless: str = "fun") -> tuple[str, str]:
     """(the line that brings a function, its name there); where nothing brings it, a line that says what it stands for."""
     if isinstance(fun, functools.partial):
-        line, inner = imported(fun.func)
+        line, inner = imported(fun.func, nameless)
         given = [written(a) for a in fun.args] + [f"{name}={written(a)}" for name, a in fun.keywords.items()]
         return f"import functools\n{line}" if line else "import functools", f"functools.partial({', '.join([inner, *given])})"
     module = sys.modules.get(getattr(fun, "__module__", None) or "")
     found = next((name for name, value in vars(module).items() if value is fun), "") if module else ""
     where = getattr(module, "__name__", "")
-    if found and where != "__main__":
+    if found and where != "__main__" and all(part.isidentifier() for part in where.split(".")):
         return f"from {where} import {found}", found
     name = name_of(fun)
-    name = name if name.isidentifier() else "fun"
+    name = name if name.isidentifier() else nameless
     if found and getattr(module, "__file__", None):
         return f"from runpy import run_path\n\n{found} = run_path({module.__file__!r})[{found!r}]", found  # type: ignore[union-attr]
     return f"\n{name} = ...  # {_place(fun)}", name

@@ -11,12 +11,13 @@ import numpy as np
 
 from jaxbp.check import battery as batteries
 from jaxbp.check import numeric
+from jaxbp.check.asked import UNTRACED, WrongCall, first_line, untraced
 from jaxbp.check.beyond import derived, differences, linearity, second_order
-from jaxbp.check.comparing import compare, first_line, own_eps
+from jaxbp.check.comparing import compare, own_eps
 from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, Measured, arrays, draw, out_specs
 from jaxbp.check.judge import EPS, judge
-from jaxbp.check.problem import Problem, widened
+from jaxbp.check.problem import Problem, name_of, widened
 from jaxbp.check.report import Report
 from jaxbp.check.transforms import OwnRuns, mapped, own_dtype
 
@@ -33,12 +34,12 @@ def run(problem: Problem, flat: Any, seed: int, *, dtype_check: bool, battery: b
         raise ValueError(f"check: {problem.subject} has no floating-point argument, so there is nothing to differentiate")
     if found.bad_inputs():
         return found.report()
-    seeds = _first_seeds(problem, flat, rng)
+    seeds = _first_seeds(found, problem, flat, rng)
     eager = _structure(found, problem, seeds[0], dtype_check)
     if eager is None:
         return found.report()
     own = OwnRuns(found, problem, seeds[0], eager)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), np.errstate(all="ignore"):  # what is not finite is told by the report
         tools = Instruments(problem, own.traceable)
         leaves = widened(problem.leaves)
         if not _given(found, tools, leaves, seeds):
@@ -74,20 +75,19 @@ def _elsewhere(
         derived(found, tools, f"batch of {size}", changed, fitting, own)
 
 
-def _first_seeds(problem: Problem, flat: Any, rng: np.random.Generator) -> list[list]:
+def _first_seeds(found: Findings, problem: Problem, flat: Any, rng: np.random.Generator) -> list[list]:
     """The seeds at the given input. Raises: ValueError where the function has no gradient, or is none that JAX can take."""
-    outs = _asked(problem.subject, lambda: flat(problem.leaves))
+    subject = name_of(problem.functions[0]) if problem.handwritten else problem.subject
+    outs = _asked(subject, lambda: jax.eval_shape(lambda *xs: flat(xs), *problem.leaves))
     if not outs:
-        raise ValueError(f"check: {problem.subject} returns no floating-point output, so it has no gradient")
-    if problem.seeds is not None and [jnp.shape(out) for out in outs] != [()]:
-        shapes = ", ".join(str(jnp.shape(out)) for out in outs)
-        raise ValueError(f"check: a gradient is of one scalar; the function returns shapes {shapes} (auxiliary outputs: has_aux)")
+        raise ValueError(f"check: {subject} returns no floating-point output, so it has no gradient")
+    if problem.seeds is not None and [out.shape for out in outs] != [()]:
+        shapes = ", ".join(str(out.shape) for out in outs)
+        raise ValueError(f"check: a gradient is of one scalar; {subject} returns shapes {shapes} (auxiliary outputs: has_aux)")
+    if not any(map(np.size, (problem.leaves[i] for i in problem.diff))) or not any(out.size for out in outs):
+        found.step("entries", "inconclusive", "every floating argument, or every output, is empty: nothing was looked at")
     with jax.enable_x64(True):
-        try:
-            return _seeds(problem, rng)
-        except Exception as error:
-            text = f"check: {problem.subject} cannot be traced by JAX: {type(error).__name__}: {first_line(error)}"
-            raise ValueError(text) from error
+        return _asked(subject, lambda: _seeds(problem, rng), " in float64")
 
 
 def output_shapes(subject: str, flat: Any) -> Any:
@@ -95,11 +95,17 @@ def output_shapes(subject: str, flat: Any) -> Any:
     return _asked(subject, lambda: jax.eval_shape(lambda *xs: flat.fun(*flat.args(xs)), *flat.leaves))
 
 
-def _asked(subject: str, call: Callable) -> Any:
+def _asked(subject: str, call: Callable, where: str = "") -> Any:
     try:
         return call()
+    except WrongCall:
+        raise
+    except UNTRACED as error:
+        why, advice = untraced(error)
+        text = f"check: {subject} cannot be traced by JAX, and the truth is the derivative of what was traced: {why}; {advice}"
+        raise ValueError(text) from error
     except Exception as error:
-        raise ValueError(f"check: {subject} itself raises {type(error).__name__}: {first_line(error)}") from error
+        raise ValueError(f"check: {subject} itself raises{where} {type(error).__name__}: {first_line(error)}") from error
 
 
 def _seeds(problem: Problem, rng: np.random.Generator) -> list[list]:
@@ -176,13 +182,14 @@ def _primal(found: Findings, tools: Instruments, leaves: tuple, seeds: list, cla
     for n, (j, out) in enumerate(zip(judged, truth.outs, strict=True)):
         if np.isnan(out).any():
             found.step("primal", "inconclusive", f"output {n} is NaN at {np.argwhere(np.isnan(out))[0].tolist()}")
-        if j.verdict == "fail":
-            index = list(j.place or ())
+        if j.verdict == "fail" and not tools.problem.surrogate:
             at = tuple(j.place or ())
+            own = tools.problem.options.get("primal") is not None
+            advice = "; where another function's derivative is claimed on purpose, name it by derivative_of" if own else ""
             found.fail(
                 "primal", "primal",
-                f"the rule's own forward differs from the function: output {n} at {index} is {claimed.outs[n][at]:.9g}, "
-                f"the function gives {truth.outs[n][at]:.9g}",
+                f"the rule's own forward differs from the function: output {n} at {list(at)} is {claimed.outs[n][at]:.9g}, "
+                f"the function gives {truth.outs[n][at]:.9g}{advice}",
             )  # fmt: skip
             return
     found.step("primal", "pass")

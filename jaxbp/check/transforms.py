@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxbp.check.comparing import first_line, own_eps
+from jaxbp.check.asked import UNTRACED, first_line, untraced
+from jaxbp.check.comparing import own_eps
 from jaxbp.check.findings import Findings
 from jaxbp.check.instruments import Instruments, arrays
 from jaxbp.check.judge import EPS, MARGIN, scales
@@ -15,7 +16,6 @@ from jaxbp.check.programs import Program
 
 
 TINY = 1e-250
-NO_PROGRAM = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError)
 
 
 class OwnRuns:
@@ -29,13 +29,12 @@ class OwnRuns:
             return
         try:
             self.jitted = arrays(self._claim(problem.leaves, seeds)[0])
-        except NO_PROGRAM as error:
-            self.traceable = not problem.handwritten
-            text = f"it is no JAX program: {type(error).__name__}"
-            if self.traceable:
-                found.fail("jit", "jit", text)
+        except UNTRACED as error:
+            self.traceable, (why, advice) = False, untraced(error)
+            if problem.handwritten:  # a gradient in NumPy may be meant for use outside of jit
+                found.not_run(("jit", "vmap"), f"{problem.subject} cannot be traced by JAX: {why}")
             else:
-                found.step("jit", "pass", f"not tried: {text}")
+                found.fail("jit", "jit", f"the rule cannot be traced by JAX: {why}; {advice}")
         except Exception as error:
             found.fail("jit", "jit", f"under jit it raises {type(error).__name__}: {first_line(error)}")
         try:
@@ -116,10 +115,11 @@ def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, o
 def mapped(found: Findings, tools: Instruments, leaves: tuple, seeds: list, rng: np.random.Generator) -> None:
     """The rule mapped over two inputs against the rule at each."""
     diff = tools.problem.diff
-    other = tuple(leaf * 0.75 if i in diff else leaf for i, leaf in enumerate(leaves))
+    other = tuple(0.75 * np.asarray(leaf) if i in diff else leaf for i, leaf in enumerate(leaves))
     axes = tuple(0 if i in diff else None for i in range(len(leaves)))
-    stacked = tuple(jnp.stack([a, b]) if i in diff else a for i, (a, b) in enumerate(zip(leaves, other, strict=True)))
-    pair = [seeds, [s * rng.uniform(0.5, 1.5, np.shape(s)) for s in seeds]]
+    stacked = tuple(np.stack([a, b]) if i in diff else a for i, (a, b) in enumerate(zip(leaves, other, strict=True)))
+    fixed = tools.problem.seeds is not None
+    pair = [seeds, seeds if fixed else [s * rng.uniform(0.5, 1.5, np.shape(s)) for s in seeds]]
     try:
         both = arrays(
             Program(jax.vmap(lambda xs, s: tools.problem.claim(xs, s)[0], (axes, 0)))(

@@ -15,6 +15,7 @@ from jaxbp.page.tables import number
 
 _NUMBERED = 30  # rows or columns beyond which cells are small and carry no number
 _NAMES = 120.0  # the most that a name may take
+_LABEL = 60.0  # the least room for the label of the rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +70,10 @@ def heat_map(
         if grid.numbered or values[i][j] != 0
     ]
     right, bottom = grid.left + grid.width * len(columns), grid.top + grid.height * len(rows)
+    label = min(text_width(f"← {row_label}", NORMAL), max(bottom - grid.top, _LABEL))
     return drawing(
         max(right + 2, grid.left + text_width(f"{column_label} →", NORMAL)),
-        bottom + 2,
+        max(bottom, (grid.top + bottom + label) / 2) + 2,  # the label may be longer than few rows are high
         title,
         description or f"{len(rows)} rows ({row_label}) by {len(columns)} columns ({column_label}).",
         _labels(row_label, column_label, grid.left, grid.top, bottom),
@@ -198,5 +200,5 @@ def _labels(row_label: str, column_label: str, left: float, top: float, bottom: 
     turn = f"rotate(-90 12 {y:.2f})"
     return [
         text(left, 13, f"{column_label} →", size=NORMAL, class_="ink"),
-        text(12, y, f"← {row_label}", size=NORMAL, anchor="middle", room=max(bottom - top, 60.0), class_="ink", transform=turn),
+        text(12, y, f"← {row_label}", size=NORMAL, anchor="middle", room=max(bottom - top, _LABEL), class_="ink", transform=turn),
     ]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxbp.check import audit, check_gradient, check_jvp, check_pair, check_vjp, ladder
+from jaxbp.check import audit, check_gradient, check_pair, check_vjp, ladder
 
 
 X = jnp.array([-1.3, 0.4, 0.9, 2.1], jnp.float32)
@@ -54,14 +54,6 @@ def wrong_gradient(x):
 
 
 # --- what is shown
-
-
-def test_a_leaf_that_is_pardoned_at_a_kink_shows_no_error():
-    half = rule(lambda x: jnp.maximum(x, 0), lambda s, g: (g * jnp.where(s[0] == 0, 0.25, s[0] > 0),))
-    report = quick(half, jnp.array([0.0, 1.0, -1.0, 0.0]))
-    assert report.ok, str(report)
-    assert report.leaves[0].error <= report.leaves[0].resolution
-    assert "at a kink" in report.reason
 
 
 def test_a_python_scalar_has_the_dtype_that_jax_gives_it():
@@ -127,6 +119,7 @@ def test_a_rule_must_heed_stop_gradient():
     assert quick(rule(held, lambda s, g: (2 * g * s[0],)), X).verdict == "fail"
 
 
+@pytest.mark.slow
 def test_another_order_of_ties_is_a_convention_and_taking_all_is_not():
     descending = lambda x: -jnp.sort(-x)
     scatter = lambda order: lambda s, g: (jnp.zeros_like(g).at[order(s[0])].set(g),)
@@ -145,7 +138,7 @@ def test_overflow_in_the_own_dtype_alone_is_found():
     at_hundred = quick(lost, 90 + X)
     assert at_hundred.verdict == "fail"
     assert at_hundred.hints[0].category == "nan"
-    assert "in its own dtype" in check_vjp(lost, X / 20).hints[0].text
+    assert "in its own dtype" in at_hundred.hints[0].text
 
 
 def test_complex_arguments_are_two_real_ones():
@@ -162,6 +155,7 @@ def test_rows_that_meet_under_vmap_are_found_where_the_primal_is_linear():
     assert report.hints[0].category == "vmap"
 
 
+@pytest.mark.slow
 def test_a_mask_without_any_true_is_tried():
     def mean(x, mask):
         return jnp.sum(jnp.where(mask, x, 0)) / jnp.maximum(jnp.sum(mask), 1)
@@ -225,35 +219,8 @@ def test_nan_in_the_value_is_inconclusive_with_its_index():
     assert "output 0 is NaN at [0]" in report.reason
 
 
-def test_a_gradient_in_numpy_is_no_failure():
-    assert check_gradient(lambda x: jnp.sum(x**2), lambda x: 2 * np.asarray(x), X, battery=False).ok
-
-
 @pytest.mark.parametrize(("value", "verdict"), [(0.0, "pass"), (1.0, "fail")])
 def test_a_float_cotangent_of_an_index_is_refused_where_it_is_not_zero(value, verdict):
     forward = lambda t, i: (t[i], (t, i))
     backward = lambda s, g: (jnp.zeros_like(s[0]).at[s[1]].add(g), jnp.full(2, value))
     assert check_pair(forward, backward, X, jnp.array([0, 3]), battery=False).verdict == verdict
-
-
-def branch(x):
-    return x if x[0] > 0 else 2 * x
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "says"),
-    [
-        (lambda: check_vjp(branch, X), ValueError, "branch cannot be traced by JAX"),
-        (lambda: check_vjp(jnp.sin, X, order=3), ValueError, "order: 1 or 2"),
-        (lambda: check_vjp(jnp.sin, X, key="a"), TypeError, "key: a PRNG key or a number"),
-        (lambda: check_vjp(jnp.sin, X, batch_axes=1), ValueError, r"args\[0\] of shape \(4,\) has no axis 1"),
-        (lambda: check_gradient(jnp.sin, jnp.cos, X), ValueError, "one scalar"),
-        (lambda: check_gradient(jnp.sum, jnp.sign, X, argnums=2), ValueError, "argnums"),
-        (lambda: check_jvp(jnp.sin, X), TypeError, "must be tuples"),
-        (lambda: check_jvp(jnp.sin, (X,), (X[:2],)), ValueError, "tangents"),
-        (lambda: check_jvp(lambda x: x @ x.T @ 3, (X,)), ValueError, "itself raises"),
-    ],
-)
-def test_what_cannot_be_checked_says_why(call, error, says):
-    with pytest.raises(error, match=says):
-        call()

@@ -285,6 +285,17 @@ def test_the_map_leaves_right_entries_blank_and_tells_too_much_from_too_little()
     assert fills[5] == "var(--heat-2-5)"  # NaN
 
 
+def test_the_label_of_a_single_row_is_all_inside_the_map():
+    from jaxbp.check.plots import leaf_map
+    from jaxbp.page.svg import NORMAL, text_width
+
+    bad = leaf("args[0]", verdict="fail", shape=(3,), claimed_array=np.ones(3), true_array=np.zeros(3))
+    drawing, _, _ = leaf_map(report(verdict="fail", leaves=(bad,)))
+    middle = float(re.search(r"rotate\(-90 12 ([\d.]+)\)", drawing)[1])
+    height = float(re.search(r'viewBox="0 0 \d+ (\d+)"', drawing)[1])
+    assert middle + text_width("← args[0]", NORMAL) / 2 <= height
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (7,), (300,), (64, 200), (3, 5, 4), (2, 3, 50, 60)])
 def test_one_wrong_entry_shows_in_a_map_of_any_shape(shape):
     from jaxbp.check.plots import leaf_map

@@ -1,6 +1,7 @@
 """python -m jaxbp.check: the exit status, what it prints, and what it says of input that it cannot use."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -174,6 +175,16 @@ def test_the_users_line_is_named_and_the_stack_is_there_on_demand(run, folder):
     line = 1 + SOURCE.splitlines().index("    jnp.zeros(3) + jnp.zeros(2)")
     assert f"at {folder / 'command_rules.py'}:{line}, in raises: jnp.zeros(3) + jnp.zeros(2)" in err
     assert "Traceback" in err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert main(["command_rules.py:wrong", "--case", "case", "--json", "--html", "page.html"]) == 1
+    assert (folder / "page.html").exists()
 
 
 def test_from_a_shell(folder):
