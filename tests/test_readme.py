@@ -13,7 +13,7 @@ README = pathlib.Path(__file__).parents[1] / "README.md"
 
 def test_snippets_run_as_printed():
     snippets = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    printed, names = io.StringIO(), {}
+    printed, names = io.StringIO(), {"__name__": "__main__"}
     jax.config.update("jax_numpy_rank_promotion", "allow")  # as a reader has it
     try:
         with redirect_stdout(printed):
