@@ -10,8 +10,8 @@ rounded once, to the dtype of the input.
 
     >>> import jax, jax.numpy as jnp
     >>> from jaxbp import ops
-    >>> print(f"{jax.grad(ops.tanh)(12.0):.3e}", jax.grad(jnp.tanh)(12.0))
-    1.510e-10 0.0
+    >>> print(f"{jax.grad(ops.tanh)(12.0):.3e}")  # jax.grad(jnp.tanh)(12.0) is 0.0
+    1.510e-10
     >>> jax.grad(ops.norm)(jnp.zeros(2)), jax.grad(jnp.linalg.norm)(jnp.zeros(2))
     (Array([0., 0.], dtype=float32), Array([nan, nan], dtype=float32))
 """

@@ -100,6 +100,7 @@ def thousand(x):
     return jnp.sum(x)
 
 
+@pytest.mark.slow
 def test_cost_on_a_thousand_equations():
     """At most 20 eager gradients; measured at 0.3 to 0.6."""
     x = jnp.linspace(0.0, 1.0, 32)

@@ -155,6 +155,7 @@ def compare(by, case, dtype, tolerance):
     assert_each_close(got, want, tolerance)
 
 
+@pytest.mark.slow  # the factors of every layer are held to brute force in tests/test_layers.py too
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_every_layer_equals_brute_force(case):
     compare(by_reducers, case, jnp.float64, 1e-10)
