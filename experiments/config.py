@@ -16,6 +16,10 @@ Gradient = Literal["manual", "autodiff"]
 Task = Literal["classification", "regression"]
 
 
+CALL = ("out", "resume", "cache", "processes", "coordinator", "process_id")  # of one call; the result does not hang on them
+PLACES = ("data_dir", "path")  # where the data is; a run knows its data by a digest
+
+
 class UsageError(ValueError):
     """What was asked for cannot be done; the message says what was expected, what came, and what to do."""
 
@@ -40,12 +44,18 @@ class Options:
     """Examples in one update."""
     epochs: int = 40
     """Passes over the training examples."""
+    patience: int | None = None
+    """Stop when so many epochs bring no better validation loss, and take the best epoch; by default all epochs are run."""
     gradient: Gradient = "manual"
     """manual: hand-written backpropagation; autodiff: jax.grad of the same forward pass."""
     seed: int = 0
     """Seed of the folds, the initial params and the shuffles."""
     out: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run folder, new or empty; by default runs/<name>-<time>."""
+    resume: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on with the run in this folder, with its options, to the very result it would have had; afresh where none was begun."""
+    cache: bool = True
+    """Keep compiled programs in jaxbp/xla in your cache folder, so that the next run begins sooner."""
 
     def __post_init__(self) -> None:
         _require(all(size > 0 for size in self.hidden), "--hidden", "sizes above 0", self.hidden)
@@ -53,11 +63,41 @@ class Options:
         _require(0 <= self.l2 < float("inf"), "--l2", "0 or a number above", self.l2)
         _require(self.batch_size > 0, "--batch-size", "1 or more", self.batch_size)
         _require(self.epochs > 0, "--epochs", "1 or more", self.epochs)
+        _require(self.patience is None or self.patience > 0, "--patience", "1 or more", self.patience)
         _require(0 <= self.seed < 2**32, "--seed", "a whole number from 0 to 2**32 - 1", self.seed)
+        if self.out is not None and self.resume is not None:
+            raise UsageError("--out, --resume: expected one of them, got both; --resume alone names the folder")
 
 
 @dataclasses.dataclass(frozen=True)
-class Digits(Options):
+class Folded(Options):
+    """Options of k-fold validation, whose folds are shared by devices and processes."""
+
+    devices: int | None = None
+    """Into how many CPU devices to divide the cores, over all processes; by default 2 where there are two cores."""
+    processes: int = 1
+    """Start so many processes that share the folds; with --coordinator, how many there are on all machines."""
+    coordinator: Annotated[str | None, tyro.conf.arg(metavar="HOST:PORT")] = None
+    """Join processes of several machines: where process 0 waits for the others. Only process 0 writes and prints."""
+    process_id: int | None = None
+    """With --coordinator: the number of this process, 0 to --processes - 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.processes > 0, "--processes", "1 or more", self.processes)
+        _require(self.devices is None or self.devices > 0, "--devices", "1 or more", self.devices)
+        if self.devices is not None and self.devices % self.processes:
+            _require(False, "--devices", f"a multiple of --processes {self.processes}", self.devices)
+        if (self.coordinator is None) != (self.process_id is None):
+            raise UsageError("--coordinator, --process-id: expected both or none, got one of them")
+        if self.coordinator is not None and self.process_id is not None:
+            host, _, port = self.coordinator.rpartition(":")
+            _require(bool(host) and port.isdigit(), "--coordinator", "HOST:PORT", self.coordinator)
+            _require(0 <= self.process_id < self.processes, "--process-id", f"0 to {self.processes - 1}", self.process_id)
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits(Folded):
     """scikit-learn's digits: gradients compared, then stratified k-fold validation in one compiled program."""
 
     folds: int = 10
@@ -83,7 +123,7 @@ class Mnist(Options):
     batch_size: int = 10
     epochs: int = 30
     train_size: int | None = None
-    """Train on the first so many images; all by default."""
+    """Train on the first so many images; all by default. With --patience, a tenth of them is held out to stop on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,7 +131,7 @@ class Mnist(Options):
 
 
 @dataclasses.dataclass(frozen=True)
-class Csv(Options):
+class Csv(Folded):
     """A table of your own: k-fold validation of a net that predicts one column of a CSV file from the others."""
 
     path: Annotated[pathlib.Path, tyro.conf.arg(metavar="FILE")] = dataclasses.field(kw_only=True)
@@ -137,3 +177,8 @@ EXPERIMENTS = {"digits": Digits, "mnist": Mnist, "csv": Csv, "audit-ecosystem": 
 def _require(holds: bool, option: str, expected: str, got: object) -> None:
     if not holds:
         raise UsageError(f"{option}: expected {expected}, got {got}")
+
+
+def of_run(options: Options) -> dict[str, object]:
+    """The options that a result hangs on, by name."""
+    return {name: value for name, value in dataclasses.asdict(options).items() if name not in CALL}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -11,35 +10,34 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxbp
-from experiments import datasets, parts, results, terminal
+from experiments import datasets, parts, results, runs, terminal
 from experiments.config import Digits
-from experiments.runs import RunFolder
 from jaxbp.report import run_report
 from jaxbp.training import standardize
+from jaxbp.training.processes import leads
 from jaxbp.validation import CVResult
 
 
 FEATURES, CLASSES = 64, 10
 
 
-def run(options: Digits) -> int:
+def run(options: Digits, stopped: Any = None) -> int:
     data = datasets.digits()
     parts.require_batch(options, len(data) - -(-len(data) // options.folds))
-    folder = RunFolder.create("digits", options.out)
-    folder.write_json("config.json", {"experiment": "digits", **dataclasses.asdict(options)})
+    if not leads():
+        validate(options, data, terminal.Progress(options.epochs, None), stopped)
+        return 0
+    with runs.opened("digits", options) as folder:
+        comparison = compare(options, data)
+        terminal.section("Gradients of one batch", comparison)
 
-    comparison = compare(options, data)
-    terminal.section("Gradients of one batch", comparison)
+        with terminal.Progress(options.epochs, folder) as progress:
+            result = validate(options, data, progress, stopped)
+        terminal.section("Validation", result)
 
-    with terminal.Progress(options.epochs, folder) as progress:
-        result = validate(options, data, progress)
-    terminal.section("Validation", result)
-
-    folder.write_json("summary.json", summary(options, comparison, result))
-    folder.write("report.html", report(options, data, comparison, result))
-    return terminal.close(
-        folder, [f"fold {i}: {why}" for i, why in enumerate(result.stop_reasons) if why.startswith("non-finite")]
-    )
+        folder.write_json("summary.json", summary(options, comparison, result))
+        folder.write("report.html", report(options, data, comparison, result))
+        return terminal.close(folder, results.broken(result.stop_reasons))
 
 
 def compare(options: Digits, data: datasets.Images) -> jaxbp.GradientComparison:
@@ -51,8 +49,9 @@ def compare(options: Digits, data: datasets.Images) -> jaxbp.GradientComparison:
     return jaxbp.compare_gradients(net, parts.loss(options), params, x, targets, penalty=parts.penalty(options))
 
 
-def validate(options: Digits, data: datasets.Images, progress: Any) -> CVResult:
+def validate(options: Digits, data: datasets.Images, progress: terminal.Progress, stopped: Any = None) -> CVResult:
     """Every fold trained from its own params and scored on its held-out images, all in one compiled program."""
+    facts = runs.facts(options, data._asdict())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cross_validate: fold", RuntimeWarning)  # a broken fold is told at the end
         return jaxbp.cross_validate(
@@ -70,8 +69,10 @@ def validate(options: Digits, data: datasets.Images, progress: Any) -> CVResult:
             gradient=options.gradient,
             metrics="accuracy",
             scale=standardize(),  # fitted inside each fold
+            stop=parts.stop(options),
             chunk=1,
             progress=progress,
+            keeping=progress.keeping(options, facts, stopped),
         )
 
 
@@ -84,7 +85,9 @@ def summary(options: Digits, comparison: jaxbp.GradientComparison, result: CVRes
         "loss_per_fold": result.scores["loss"],
         "loss_mean": result.mean["loss"],
         "epochs_per_fold": result.epochs,
+        "best_epochs": result.best_epochs,
         "stop_reasons": result.stop_reasons,
+        "predictions_sha256": runs.sha256(result.predictions),
         **results.numbers(options, comparison, result, trials=options.folds),
     }
 
@@ -100,5 +103,6 @@ def report(options: Digits, data: datasets.Images, comparison: jaxbp.GradientCom
         scores={"accuracy": result.scores["accuracy"]},
         fold_sizes=result.sizes[:, 1].tolist(),
         confusion=results.confusion(data.labels, np.asarray(result.predictions)),
+        **results.ends(result),
         **results.sections(options, net, FEATURES, comparison),
     )

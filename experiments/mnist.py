@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -10,39 +9,50 @@ import jax
 import numpy as np
 
 import jaxbp
-from experiments import datasets, parts, results, terminal
+from experiments import datasets, parts, results, runs, terminal
 from experiments.config import Mnist
 from experiments.datasets import Images
-from experiments.runs import RunFolder
 from jaxbp.report import run_report
+from jaxbp.validation.folds import inner_split
 
 
 CLASSES = 10
 
 
-def run(options: Mnist) -> int:
+def run(options: Mnist, stopped: Any = None) -> int:
     train, test = datasets.mnist(options.data_dir)
-    train = train.first(options.train_size)
+    train, watched = split(options, train.first(options.train_size), test)
     parts.require_batch(options, len(train))
-    folder = RunFolder.create("mnist", options.out)
-    folder.write_json("config.json", {"experiment": "mnist", **dataclasses.asdict(options)})
+    facts = runs.facts(options, [train._asdict(), watched._asdict()])
+    with runs.opened("mnist", options) as folder:
+        features = train.images.shape[1]
+        net = parts.net(options, features, CLASSES)
+        params, _ = net.init(jax.random.key(options.seed), (features,))
+        comparison = compare(options, net, params, train.first(options.batch_size))
+        terminal.section("Gradients of one batch", comparison)
 
-    features = train.images.shape[1]
-    net = parts.net(options, features, CLASSES)
-    params, _ = net.init(jax.random.key(options.seed), (features,))
-    comparison = compare(options, net, params, train.first(options.batch_size))
-    terminal.section("Gradients of one batch", comparison)
+        with terminal.Progress(options.epochs, folder, held_out=held_out(options)) as progress:
+            result = fit(options, net, params, train, watched, progress, facts, stopped)
+        outputs = np.asarray(net(result.params, test.images))
+        accuracy = float(np.mean(outputs.argmax(axis=1) == test.labels))
+        terminal.section("Test", f"accuracy {accuracy:.4f} on {len(test)} images after {result.best_epoch} epochs")
 
-    with terminal.Progress(options.epochs, folder, held_out="test") as progress:
-        result = fit(options, net, params, train, test, progress)
-    outputs = np.asarray(net(result.params, test.images))
-    accuracy = float(np.mean(outputs.argmax(axis=1) == test.labels))
-    terminal.section("Test", f"accuracy {accuracy:.4f} on {len(test)} images after {result.epochs} epochs")
+        folder.write_json("summary.json", summary(options, comparison, result, accuracy))
+        shown = results.sections(options, net, features, comparison)
+        folder.write("report.html", report(options, result, accuracy, results.confusion(test.labels, outputs), shown))
+        return terminal.close(folder, results.broken([result.stop_reason]))
 
-    folder.write_json("summary.json", summary(options, comparison, result, accuracy))
-    shown = results.sections(options, net, features, comparison)
-    folder.write("report.html", report(options, result, accuracy, results.confusion(test.labels, outputs), shown))
-    return terminal.close(folder, results.broken([result.stop_reason]))
+
+def split(options: Mnist, train: Images, test: Images) -> tuple[Images, Images]:
+    """(what is trained on, what is scored after every epoch): a tenth of the training images where that says when to stop."""
+    if options.patience is None:
+        return train, test
+    pair = inner_split(np.arange(len(train)), 0.1, train.labels, jax.random.key(options.seed))
+    return tuple(Images(train.images[rows], train.labels[rows], train.shape) for rows in pair)  # type: ignore[return-value]
+
+
+def held_out(options: Mnist) -> str:
+    return "test" if options.patience is None else "validation"
 
 
 def compare(options: Mnist, net: jaxbp.Layer, params: Any, batch: Images) -> jaxbp.GradientComparison:
@@ -51,8 +61,11 @@ def compare(options: Mnist, net: jaxbp.Layer, params: Any, batch: Images) -> jax
     return jaxbp.compare_gradients(net, parts.loss(options), params, batch.images, targets, penalty=parts.penalty(options))
 
 
-def fit(options: Mnist, net: jaxbp.Layer, params: Any, train: Images, test: Images, progress: Any) -> jaxbp.FitResult:
-    """The test images are scored after every epoch, for the curves; nothing in training depends on them."""
+def fit(
+    options: Mnist, net: jaxbp.Layer, params: Any, train: Images, watched: Images, progress: terminal.Progress, facts: Any,
+    stopped: Any,
+) -> jaxbp.FitResult:  # fmt: skip
+    """The images that are watched are scored after every epoch; the test images never have a part in training."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*non-finite", RuntimeWarning)  # told at the end
         return jaxbp.fit(
@@ -62,15 +75,17 @@ def fit(options: Mnist, net: jaxbp.Layer, params: Any, train: Images, test: Imag
             train.images,
             parts.targets(options, train.labels, CLASSES),
             params=params,
-            validation=(test.images, parts.targets(options, test.labels, CLASSES)),
+            validation=(watched.images, parts.targets(options, watched.labels, CLASSES)),
             key=jax.random.key(options.seed),
             epochs=options.epochs,
             batch_size=options.batch_size,
             penalty=parts.penalty(options),
             gradient=options.gradient,
             metrics="accuracy",
+            stop=parts.stop(options),
             chunk=1,
             progress=progress,
+            keeping=progress.keeping(options, facts, stopped),
         )
 
 
@@ -79,6 +94,7 @@ def summary(options: Mnist, comparison: jaxbp.GradientComparison, result: jaxbp.
         "experiment": "mnist",
         "accuracy_test": accuracy,
         "epochs": result.epochs,
+        "best_epoch": result.best_epoch,
         "stop_reason": result.stop_reason,
         **results.numbers(options, comparison, result),
     }
@@ -89,8 +105,9 @@ def report(options: Mnist, result: jaxbp.FitResult, accuracy: float, confusion: 
     return run_report(
         "MNIST",
         lead=results.lead(lead, [result.stop_reason]),
-        figures=[("Test accuracy", f"{accuracy:.4f}", "after the last epoch"), results.time_figure(result)],
-        history=results.curves(result.history, held_out="test"),
+        figures=[("Test accuracy", f"{accuracy:.4f}", f"after {result.best_epoch} epochs"), results.time_figure(result)],
+        history=results.curves(result.history, held_out=held_out(options)),
+        **results.ends(result),
         confusion=confusion,
         **shown,
     )

@@ -10,6 +10,7 @@ import optax
 
 import jaxbp
 from experiments.config import Options, UsageError
+from jaxbp.training.stopping import patience
 
 
 def net(options: Options, features: int, classes: int) -> jaxbp.Layer:
@@ -37,6 +38,11 @@ def optimizer(name: str, learning_rate: float) -> optax.GradientTransformation:
     if name == "momentum":
         return optax.sgd(learning_rate, momentum=0.9)
     return {"sgd": optax.sgd, "adam": optax.adam}[name](learning_rate)
+
+
+def stop(options: Options) -> Any:
+    """The stopping rule: on the validation loss, with the params of the best epoch."""
+    return None if options.patience is None else patience(options.patience)
 
 
 def require_batch(options: Options, rows: int) -> None:

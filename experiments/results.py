@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +10,10 @@ import jax
 import numpy as np
 
 import jaxbp
-from experiments.config import Options
+from experiments.config import Options, of_run
 from experiments.runs import environment, sha256
 from jaxbp.report import net_columns
+from jaxbp.validation.result import numbered
 
 
 GRADIENTS = {"manual": "hand-written backpropagation", "autodiff": "automatic differentiation"}
@@ -30,6 +30,7 @@ def numbers(options: Options, comparison: jaxbp.GradientComparison, result: Any,
         "gradient_memory_ratio": comparison.memory_ratio,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(result.params)) // trials,
         "params_sha256": sha256(result.params),
+        "history_sha256": sha256(getattr(result, "histories", None) or result.history),
         "seconds_compile": result.seconds_compile,
         "seconds_run": result.seconds_run,
         **environment(),
@@ -42,7 +43,7 @@ def sections(options: Options, net: jaxbp.Layer, features: int, comparison: jaxb
         "comparison": comparison.to_dict(),
         "columns": net_columns(net, (features,)),
         "net": repr(net),
-        "config": dataclasses.asdict(options),
+        "config": of_run(options),
         "environment": environment(),
         "when": datetime.datetime.now(),
     }
@@ -55,26 +56,48 @@ def time_figure(result: Any) -> tuple[str, str, str]:
 
 def renamed(info: Mapping[str, Any], held_out: str = "validation") -> dict[str, Any]:
     """The names of the report and of metrics.jsonl: without prefix means training examples; `held_out` names the others."""
-    name = lambda old: f"{held_out}_{old.removeprefix('validation_')}" if old.startswith("validation_") else f"train_{old}"
+
+    def name(old: str) -> str:
+        if old.startswith("validation_"):
+            return f"{held_out}_{old.removeprefix('validation_')}"
+        return old if old.startswith("inner_") else f"train_{old}"  # inner: held out of a fold's training rows, to stop on
+
     return {name(old): value for old, value in info.items()}
 
 
 def broken(stop_reasons: Sequence[str]) -> list[str]:
-    """The reasons of those that turned non-finite, with the number of the fold where there are several."""
-    name = (lambda fold: f"fold {fold}: ") if len(stop_reasons) > 1 else lambda fold: ""
-    return [name(fold) + why for fold, why in enumerate(stop_reasons) if why.startswith("non-finite")]
+    """Those that turned non-finite: why, of a single training in full, of folds together with their numbers."""
+    found = [(fold, why) for fold, why in enumerate(stop_reasons) if why.startswith("non-finite")]
+    if len(stop_reasons) == 1:
+        return [why for _, why in found]
+    return [f"{numbered([fold for fold, _ in found])}: {found[0][1]}"] if found else []
 
 
 def lead(text: str, stop_reasons: Sequence[str]) -> str:
     """The sentence below the title; it also says if training broke."""
-    problems = broken(stop_reasons)
+    problems = [why for why in stop_reasons if why.startswith("non-finite")]
     count = f"{len(problems)} of {len(stop_reasons)} folds" if len(stop_reasons) > 1 else "Training"
     return f"{text} {count} broke off, {problems[0]}." if problems else text
 
 
 def curves(history: Mapping[str, Any], held_out: str = "validation") -> dict[str, Any] | None:
-    """A history as the report takes it, None where not one epoch was done."""
-    return renamed(history, held_out) if all(np.size(values) for values in history.values()) else None
+    """A history as the report takes it, accuracies as shares of errors; None where not one epoch was done."""
+    if not all(np.size(values) for values in history.values()):
+        return None
+    return dict(_as_error(name, values) for name, values in renamed(history, held_out).items())
+
+
+def _as_error(name: str, values: Any) -> tuple[str, Any]:
+    return (f"{name.removesuffix('accuracy')}error_rate", 1 - np.asarray(values)) if name.endswith("accuracy") else (name, values)
+
+
+def ends(result: Any) -> dict[str, Any]:
+    """The best and the last epochs as the report marks them, one a fold; none where no rule could stop the training."""
+    reasons = getattr(result, "stop_reasons", None) or (result.stop_reason,)
+    best = np.atleast_1d(getattr(result, "best_epochs", getattr(result, "best_epoch", 0)))
+    last = np.atleast_1d(result.epochs)
+    stopped = np.array([why.startswith("epoch ") for why in reasons])
+    return {"best": best, "stopped": np.where(stopped, last, 0)} if np.any(stopped | (best < last)) else {}
 
 
 def confusion(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 import jaxbp
-from experiments import columns, infold, parts, results, terminal
+from experiments import columns, infold, parts, results, runs, terminal
 from experiments.config import Csv, UsageError
-from experiments.runs import RunFolder
 from jaxbp.report import run_report
+from jaxbp.training.processes import leads
 from jaxbp.validation import CVResult
 
 
@@ -46,23 +45,26 @@ class Problem(NamedTuple):
         return "regression" if self.classes is None else "classification"
 
 
-def run(options: Csv) -> int:
+def run(options: Csv, stopped: Any = None) -> int:
     problem = read(options)
+    asked, options = options, dataclasses.replace(options, task=problem.task)
     n = len(problem.truth)
-    folder = RunFolder.create("csv", options.out)
-    folder.write_json("config.json", {"experiment": "csv", **dataclasses.asdict(options), "task": problem.task})
-    terminal.section("Table", describe(options, problem))
+    if not leads():
+        validate(options, problem, terminal.Progress(options.epochs, None), stopped)
+        return 0
+    with runs.opened("csv", options) as folder:
+        terminal.section("Table", describe(asked, problem))
 
-    comparison = compare(options, problem)
-    terminal.section(f"Gradients of {min(n, options.batch_size)} rows", comparison)
+        comparison = compare(options, problem)
+        terminal.section(f"Gradients of {min(n, options.batch_size)} rows", comparison)
 
-    with Progress(options.epochs, folder, problem.score) as progress:
-        result = validate(options, problem, progress)
-    terminal.section("Validation", result)
+        with terminal.Progress(options.epochs, folder, score=problem.score) as progress:
+            result = validate(options, problem, progress, stopped)
+        terminal.section("Validation", result)
 
-    folder.write_json("summary.json", summary(options, problem, comparison, result))
-    folder.write("report.html", report(options, problem, comparison, result))
-    return terminal.close(folder, results.broken(result.stop_reasons))
+        folder.write_json("summary.json", summary(options, problem, comparison, result))
+        folder.write("report.html", report(options, problem, comparison, result))
+        return terminal.close(folder, results.broken(result.stop_reasons))
 
 
 # --- the problem
@@ -128,23 +130,6 @@ def _few(names: Any) -> str:
 # --- training
 
 
-class Progress(terminal.Progress):
-    """The progress of the common runner, telling the score of the task."""
-
-    def __init__(self, epochs: int, folder: RunFolder, score: str):
-        super().__init__(epochs, folder)
-        self.score = score
-
-    def __call__(self, epoch: int, info: Mapping[str, Any]) -> None:
-        info = results.renamed(info)
-        score = np.asarray(info[f"validation_{self.score}"])
-        said = "not finite"
-        if np.isfinite(info["train_loss"]).any():
-            self.folder.log(terminal.lines(epoch, info))
-            said = f"validation {self.score} {np.mean(score[np.isfinite(score)]):.4f}" if np.isfinite(score).any() else ""
-        self.bar.update(self.task, completed=epoch, description="training", score=said)
-
-
 def compare(options: Csv, problem: Problem) -> jaxbp.GradientComparison:
     """Both gradients of the first rows, prepared as in a fold, at params as they are drawn before training."""
     n = len(problem.truth)
@@ -154,8 +139,9 @@ def compare(options: Csv, problem: Problem) -> jaxbp.GradientComparison:
     return jaxbp.compare_gradients(problem.net, problem.loss, params, x, first[1], penalty=parts.penalty(options))
 
 
-def validate(options: Csv, problem: Problem, progress: Any) -> CVResult:
+def validate(options: Csv, problem: Problem, progress: terminal.Progress, stopped: Any = None) -> CVResult:
     """Every fold trained from its own params and scored on its held-out rows, all in one compiled program."""
+    facts = runs.facts(options, (problem.rows, problem.targets), features=problem.names, classes=problem.classes)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "cross_validate: fold", RuntimeWarning)  # a broken fold is told at the end
         return jaxbp.cross_validate(
@@ -172,8 +158,10 @@ def validate(options: Csv, problem: Problem, progress: Any) -> CVResult:
             gradient=options.gradient,
             metrics=problem.metrics,
             scale=infold.IN_FOLD,
+            stop=parts.stop(options),
             chunk=1,
             progress=progress,
+            keeping=progress.keeping(options, facts, stopped),
         )
 
 
@@ -201,7 +189,9 @@ def summary(options: Csv, problem: Problem, comparison: jaxbp.GradientComparison
         "loss_per_fold": result.scores["loss"],
         "loss_mean": result.mean["loss"],
         "epochs_per_fold": result.epochs,
+        "best_epochs": result.best_epochs,
         "stop_reasons": result.stop_reasons,
+        "predictions_sha256": runs.sha256(result.predictions),
         "stratified": result.stratified,
         **results.numbers(options, comparison, result, trials=options.folds),
     }
@@ -228,6 +218,7 @@ def report(options: Csv, problem: Problem, comparison: jaxbp.GradientComparison,
         fold_sizes=result.sizes[:, 1].tolist(),
         confusion=counts,
         class_names=problem.classes,
+        **results.ends(result),
         **results.sections(options, problem.inner, problem.width, comparison),
     )
 

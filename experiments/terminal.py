@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from experiments.config import Options
 from experiments.results import renamed
-from experiments.runs import RunFolder
+from experiments.runs import RunFolder, plain
+from jaxbp.training.keeping import Keeping
 
 
 def section(title: str, content: object) -> None:
@@ -20,10 +23,14 @@ def section(title: str, content: object) -> None:
 
 
 class Progress:
-    """The `progress` of a training: moves the bar and writes the epoch's line (one a fold) to metrics.jsonl."""
+    """The `progress` of a training: moves the bar and writes the epoch's line (one a fold) to metrics.jsonl.
 
-    def __init__(self, epochs: int, folder: RunFolder, held_out: str = "validation"):
-        self.epochs, self.folder, self.held_out = epochs, folder, held_out
+    Of several processes only the first has a `folder`; the progress of the others does nothing.
+    """
+
+    def __init__(self, epochs: int, folder: RunFolder | None, held_out: str = "validation", score: str = "accuracy"):
+        self.folder, self.held_out, self.score = folder, held_out, score
+        self.log = folder and folder.log_anew  # the first lines take the place of what a run without a checkpoint left
         self.bar = rich.progress.Progress(
             "{task.description}",
             rich.progress.BarColumn(),
@@ -32,25 +39,48 @@ class Progress:
             rich.progress.TimeElapsedColumn(),
             rich.progress.TimeRemainingColumn(),
         )
+        self.task = self.bar.add_task("compiling", total=epochs, score="")
 
     def __enter__(self) -> Progress:
-        print(flush=True)
-        self.bar.start()
-        self.task = self.bar.add_task("compiling", total=self.epochs, score="")
+        if self.folder is not None:
+            print(flush=True)
+            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bar.stop()
+        if self.folder is not None:
+            self.bar.stop()
 
     def __call__(self, epoch: int, info: Mapping[str, Any]) -> None:
+        if self.folder is None or self.log is None:
+            return
         info = renamed(info, self.held_out)
-        accuracy = info[f"{self.held_out}_accuracy"]
+        said = "not finite"
         if np.isfinite(info["train_loss"]).any():
-            self.folder.log(lines(epoch, info))
-            accuracy = f"{self.held_out} accuracy {np.nanmean(accuracy):.4f}"
-        else:
-            accuracy = "not finite"
-        self.bar.update(self.task, completed=epoch, description="training", score=accuracy)
+            log, self.log = self.log, self.folder.log
+            log(lines(epoch, info))
+            score = np.asarray(info[f"{self.held_out}_{self.score}"])
+            score = score[np.isfinite(score)]
+            said = f"{self.held_out} {self.score} {np.mean(score):.4f}" if score.size else ""
+        self.bar.update(self.task, completed=epoch, description="training", score=said)
+
+    def keeping(self, options: Options, facts: Mapping[str, Any], stopped: Any) -> Keeping:
+        """The checkpoints of this training. stopped: becomes true when it is to end after its epoch."""
+        path = pathlib.Path() if self.folder is None else self.folder.checkpoints
+        return Keeping(path, plain(facts), options.resume is not None, stopped, log=self.say, went_on=self.went_on)
+
+    def went_on(self, done: int, history: Mapping[str, Any]) -> None:
+        """The lines of the epochs before, as a checkpoint has them."""
+        if self.folder is None:
+            return
+        each = [renamed({name: values[i] for name, values in history.items()}, self.held_out) for i in range(done)]
+        finite = [(i, info) for i, info in enumerate(each, 1) if np.isfinite(info["train_loss"]).any()]
+        self.log = self.folder.log
+        self.folder.log_anew(line for i, info in finite for line in lines(i, info))
+        self.bar.update(self.task, completed=done)
+
+    def say(self, text: str) -> None:
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def lines(epoch: int, info: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -90,9 +90,8 @@ def epochs(rounds: int) -> None:
     seconds(product, a)
     floor = flops / (2 * side**3 / min(seconds(product, a) for _ in range(7)))
     median = {run.__name__: statistics.median(t) for run, t in took.items()}
-    print(
-        f"one epoch, {N} images, batches of {BATCH}: jaxbp {median['ours']:.3f} s, floor {floor:.3f} s ({median['ours'] / floor:.1f}x)"
-    )
+    ratio = median["ours"] / floor
+    print(f"one epoch, {N} images, batches of {BATCH}: jaxbp {median['ours']:.3f} s, floor {floor:.3f} s ({ratio:.1f}x)")
     for other, wanted in ((scan, 0.95), (loop, 0.7)):
         ratio = statistics.median(o / t for o, t in zip(took[ours], took[other], strict=True))
         print(f"  against the {other.__name__} ({median[other.__name__]:.3f} s): {ratio:.2f}x  (at most {wanted} is wanted)")

@@ -13,39 +13,71 @@ from jaxbp.page.frame import Mark
 from jaxbp.page.markup import Markup
 
 
-PARTS = ("validation", "test", "train")  # what was held out comes first, and so has the first colour
+PARTS = ("validation", "test", "train", "inner")  # what was held out comes first, and so has the first colour
+NAMES = {"train": "training", "inner": "inner split"}
 _WIDE = 30.0  # a positive metric that spans more than this factor is drawn on a logarithmic axis
 
 
-def curves(history: Mapping[str, Any], *, marks: Sequence[Mark] = ()) -> Markup | None:
+def curves(history: Mapping[str, Any], *, marks: Sequence[Mark] = (), best: Any = (), stopped: Any = ()) -> Markup | None:
     """A chart for each metric of `history`, training and validation together, every fold faint behind the mean.
 
     `history` maps "train_loss", "validation_loss", "train_accuracy", ... to arrays of shape (epochs,) or (folds, epochs);
-    NaN stands where a fold had already stopped. A metric without a finite value is left out.
+    NaN stands where a fold had already stopped. A metric without a finite value is left out. best, stopped: an epoch a fold,
+    0 for none: whose params it gives, and after which a rule ended it.
     """
     charts = []
     for metric, parts in _by_metric(history).items():
         if not any(np.isfinite(runs).any() for runs in parts.values()):
             continue
-        charts.append(_chart(metric, parts, marks))
+        charts.append(_chart(metric, parts, marks, _checked(parts, best, "best"), _checked(parts, stopped, "stopped")))
     return grid(*charts) if charts else None
 
 
-def _chart(metric: str, parts: Mapping[str, np.ndarray], marks: Sequence[Mark]) -> Markup:
+def _chart(metric: str, parts: Mapping[str, np.ndarray], marks: Sequence[Mark], best: np.ndarray, stopped: np.ndarray) -> Markup:
     runs = list(parts.values())
     log = _is_wide(runs)
     window = None if log else _late_range(runs)
     chart = line_chart(
-        [_series(part, values) for part, values in parts.items()],
+        [*(_series(part, values, stopped) for part, values in parts.items()), *_points("best epoch of each fold", runs[0], best)],
         title=f"{metric} by epoch",
         x_label="epoch",
         y_label=f"{metric}, logarithmic" if log else metric,
         log_y=log,
         y_range=window,
-        marks=marks,
+        marks=[*marks, *_marks("best epoch", runs[0], best), *_marks("stopped", runs[0], stopped)],
     )
-    note = "The first epochs lie outside: the axis shows where the curves end." if window else None
-    return figure(chart, title=metric.capitalize(), note=note)
+    notes = ["The first epochs lie outside: the axis shows where the curves end."] if window else []
+    if np.any(stopped) and len(stopped) > 1:
+        notes.append("In the mean a fold that has stopped keeps its last value.")
+    return figure(chart, title=metric.capitalize(), note=" ".join(notes) or None)
+
+
+def _checked(parts: Mapping[str, np.ndarray], epochs: Any, name: str) -> np.ndarray:
+    """One epoch a fold, 0 where there is none."""
+    folds, length = next(iter(parts.values())).shape
+    found = np.zeros(folds, int) if np.size(epochs) == 0 else np.atleast_1d(np.asarray(epochs))
+    if found.shape != (folds,) or np.any((found < 0) | (found > length)):
+        raise ValueError(f"{name}: one epoch a fold, 0 to {length}, was expected of {folds}, got {found.tolist()}")
+    return found
+
+
+def _marks(name: str, runs: np.ndarray, epochs: np.ndarray) -> list[Mark]:
+    """A line at the epoch, of several folds at their median; ringed on the curve of what was held out."""
+    there = epochs[epochs > 0]
+    if not there.size:
+        return []
+    middle = int(np.median(there))
+    label = f"{name} {middle}" if there.min() == there.max() else f"{name}: median {middle}, {there.min()} to {there.max()}"
+    return [Mark(middle, label, float(runs[0, middle - 1]) if len(runs) == 1 else None)]
+
+
+def _points(name: str, runs: np.ndarray, epochs: np.ndarray) -> list[Series]:
+    """The value of every fold at its epoch, each a dot."""
+    there = [(epoch, runs[fold, epoch - 1]) for fold, epoch in enumerate(epochs.tolist()) if epoch > 0]
+    if len(runs) == 1 or not there:
+        return []
+    values = [v for _, value in there for v in (value, np.nan)]  # between two gaps a point is a dot
+    return [Series(name, values, x=[x for epoch, _ in there for x in (epoch, epoch)])]
 
 
 def folds_in(history: Mapping[str, Any]) -> int:
@@ -70,11 +102,17 @@ def _by_metric(history: Mapping[str, Any]) -> dict[str, dict[str, np.ndarray]]:
     return {metric: dict(sorted(metrics[metric].items(), key=lambda item: place(item[0]))) for metric in in_order}
 
 
-def _series(part: str, runs: np.ndarray) -> Series:
-    name = {"train": "training"}.get(part, part)
+def _series(part: str, runs: np.ndarray, stopped: np.ndarray) -> Series:
+    name = NAMES.get(part, part)
     if len(runs) == 1:
         return Series(name, runs[0].tolist())
-    return Series(f"{name}, mean of {len(runs)} folds", mean(runs).tolist(), each=runs.tolist(), each_name="fold")
+    return Series(f"{name}, mean of {len(runs)} folds", mean(_held(runs, stopped)).tolist(), each=runs.tolist(), each_name="fold")
+
+
+def _held(runs: np.ndarray, stopped: np.ndarray) -> np.ndarray:
+    """The folds with what they had when a rule stopped them in the place of the NaN after it: else the mean would jump."""
+    after = (stopped[:, None] > 0) & (np.arange(1, runs.shape[1] + 1) > stopped[:, None])
+    return np.where(after, runs[np.arange(len(runs)), np.maximum(stopped, 1) - 1][:, None], runs)
 
 
 def mean(runs: np.ndarray) -> np.ndarray:

@@ -25,6 +25,8 @@ def run_report(
     figures: Sequence[tuple] = (),
     history: Mapping[str, Any] | None = None,
     marks: Sequence[Mark] = (),
+    best: Any = (),
+    stopped: Any = (),
     scores: Mapping[str, Any] | None = None,
     fold_sizes: Sequence[int] | None = None,
     confusion: Any = None,
@@ -42,7 +44,8 @@ def run_report(
       title, lead: the heading and the sentence below it.
       figures: further key figures, (label, value, note) each; those of scores and comparison come by themselves.
       history: "train_loss", "validation_loss", "train_accuracy", ... -> (epochs,) or (folds, epochs).
-      marks: labelled epochs on the learning curves.
+      marks: labelled epochs on the learning curves. best, stopped: an epoch a fold, 0 for none: whose params it gives, and
+        after which a stopping rule ended it.
       scores: metric -> one entry a fold. fold_sizes: the validation examples of each.
       confusion: counts (classes, classes), the true class downwards; class_names: one a class.
       comparison: `GradientComparison.to_dict()`.
@@ -55,7 +58,7 @@ def run_report(
     folds = max((np.size(v) for v in (scores or {}).values()), default=1)
     sections = [
         _result(figures, scores, comparison),
-        _curves(history, marks),
+        _curves(history, marks, best, stopped),
         _scores(scores, fold_sizes),
         _confusion(confusion, class_names, folds),
         _gradients(comparison),
@@ -81,8 +84,8 @@ def _result(figures: Sequence[tuple], scores: Mapping[str, Any] | None, comparis
     return Section("Result", [key_figures(shown)]) if shown else None
 
 
-def _curves(history: Mapping[str, Any] | None, marks: Sequence[Mark]) -> Section | None:
-    charts = curves(history, marks=marks) if history else None
+def _curves(history: Mapping[str, Any] | None, marks: Sequence[Mark], best: Any, stopped: Any) -> Section | None:
+    charts = curves(history, marks=marks, best=best, stopped=stopped) if history else None
     if charts is None:
         return None
     lead = "Every fold is a thin line behind the mean." if folds_in(history or {}) > 1 else None

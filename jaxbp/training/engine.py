@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +9,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxbp.compilation import compile_briefly
 from jaxbp.training import program
-from jaxbp.training.keeping import Keeping, facts_of, first, resumed, saved
+from jaxbp.training.keeping import Keeping, end_if_told, facts_of, first, resumed, saved
 from jaxbp.training.order import Order, key_words
+from jaxbp.training.processes import fetched, placed
 from jaxbp.training.program import TRIALS, Trials
 from jaxbp.training.state import NONFINITE, RULE, RUNNING, Data, Plan, TrainState, checked_names
 
@@ -72,29 +71,31 @@ def run(job: Job) -> Ran:
         state, done, history = resumed(job.keeping, facts, state, lowered.out_info[1], count)
     state, *others = _placed(job, state)
     advance = lambda state, first, last: train(state, *others, _order(job, words, first, last, room), np.int32(last - first))
-    while done < job.epochs and np.any(fetched(state.stop) == RUNNING):
+    while done < job.epochs and np.any(fetched(state.stop, job.mesh) == RUNNING):
         last = min(done + room, job.epochs)
         state, part, outputs = advance(state, done, last)
-        part = {name: values[: last - done, :count] if count else values[: last - done] for name, values in fetched(part).items()}
+        part = fetched(part, job.mesh)
+        part = {name: values[: last - done, :count] if count else values[: last - done] for name, values in part.items()}
         history = {name: np.concatenate([history[name], values]) if history else values for name, values in part.items()}
         done = last
         if job.keeping:
-            saved(job.keeping, facts, fetched(state, key), history, done, count)
+            saved(job.keeping, facts, _state(job, state, key), history, done, count)
         if job.progress is not None:
-            job.progress(int(np.max(fetched(state.epoch))), {name: values[-1] for name, values in part.items()})
+            job.progress(int(np.max(fetched(state.epoch, job.mesh))), {name: values[-1] for name, values in part.items()})
+        if job.keeping:
+            end_if_told(job.keeping, done)
     if outputs is None:  # resumed at its end: the outputs of the state as it is
         state, _, outputs = advance(state, done, done)
-    state, outputs = first((fetched(state, key), fetched(outputs)), count)
+    state, outputs = first((_state(job, state, key), fetched(outputs, job.mesh)), count)
     history = {name: values[: int(np.max(np.asarray(state.epoch)))] for name, values in history.items()}
     return Ran(state, history, outputs, seconds_compile, time.perf_counter() - begun)
 
 
-def fetched(tree: Any, key: jax.Array | None = None) -> Any:
-    """Arrays, or a TrainState whose keys are at hand, with the parts that other processes hold; as NumPy's but for a state."""
-    if jax.process_count() == 1:
-        return jax.tree.map(np.asarray, tree) if key is None else jax.block_until_ready(tree)
-    gather = functools.partial(multihost_utils.process_allgather, tiled=True)
-    return gather(tree) if key is None else gather(tree._replace(key=None))._replace(key=key)
+def _state(job: Job, state: TrainState, key: jax.Array) -> TrainState:
+    """The state, whole in every process; key: of the state as it began."""
+    if job.mesh is None or not job.mesh.is_multi_process:
+        return jax.block_until_ready(state)
+    return fetched(state._replace(key=None), job.mesh)._replace(key=key)
 
 
 def _order(job: Job, words: np.ndarray, first: int, last: int, room: int) -> Any:
@@ -120,18 +121,13 @@ def _words_of_streams(job: Job, state: TrainState) -> np.ndarray:
 
 def _whole(job: Job, arrays: Any) -> Any:
     """The arrays on every device of the mesh."""
-    return arrays if job.mesh is None else jax.device_put(arrays, NamedSharding(job.mesh, PartitionSpec()))
-
-
-def _split(job: Job, arrays: Any) -> Any:
-    """The arrays with their leading axis, of trials, spread over the devices of the mesh."""
-    return arrays if job.mesh is None else jax.device_put(arrays, NamedSharding(job.mesh, PartitionSpec(TRIALS)))
+    return placed(arrays, job.mesh, PartitionSpec())
 
 
 def _placed(job: Job, state: TrainState) -> tuple:
     """(state, streams, data, sets, rows) where `train_chunk` wants them."""
     streams = None if job.trials is None else job.trials.stream
-    return *_split(job, (state, streams)), *_whole(job, (job.data, job.sets, job.set_rows))
+    return *placed((state, streams), job.mesh, PartitionSpec(TRIALS)), *_whole(job, (job.data, job.sets, job.set_rows))
 
 
 def _compiled(job: Job, room: int) -> tuple[Callable, Callable, Any, float]:

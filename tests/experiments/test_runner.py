@@ -18,6 +18,7 @@ pytestmark = pytest.mark.xdist_group("runner")  # one worker, where equal progra
 
 COMMON = {
     "gradient", "gradient_max_error_f64", "gradient_max_error_f32", "gradient_step_time_ratio", "parameters", "params_sha256",
+    "history_sha256",
     "seconds_compile", "seconds_run", "jax", "python", "device",
 }  # fmt: skip
 DIGITS = ["digits", "--folds", "3", "--epochs", "3", "--hidden", "8", "--batch-size", "64", "--learning-rate", "0.01"]
@@ -25,7 +26,8 @@ NAMES = {"train_loss", "train_accuracy", "validation_loss", "validation_accuracy
 
 
 def run(*args) -> int:
-    return cli.main([str(arg) for arg in args])
+    devices = [] if args[0] == "mnist" else ["--devices", "1"]  # what JAX has in this process
+    return cli.main([str(arg) for arg in (args[0], "--no-cache", *devices, *args[1:])])
 
 
 def read(folder, name):
@@ -63,12 +65,13 @@ def digits_run(tmp_path_factory):
 
 def test_digits_from_end_to_end(digits_run):
     out, printed = digits_run
-    assert sorted(path.name for path in out.iterdir()) == ["config.json", "metrics.jsonl", "report.html", "summary.json"]
+    left = {path.name for path in out.iterdir()}
+    assert left == {".lock", "checkpoints", "config.json", "metrics.jsonl", "report.html", "summary.json"}
 
     assert read(out, "config.json") == {
         "experiment": "digits", "hidden": [8], "activation": "relu", "loss": "softmax_cross_entropy", "optimizer": "adam",
-        "learning_rate": 0.01, "l2": 0.001, "batch_size": 64, "epochs": 3, "gradient": "manual", "seed": 0,
-        "out": str(out), "folds": 3,
+        "learning_rate": 0.01, "l2": 0.001, "batch_size": 64, "epochs": 3, "patience": None, "gradient": "manual", "seed": 0,
+        "devices": 1, "folds": 3,
     }  # fmt: skip
 
     lines = read(out, "metrics.jsonl")
@@ -129,7 +132,7 @@ def test_a_run_that_turns_nonfinite_says_where_and_keeps_its_metrics(tmp_path, c
     out = tmp_path / "run"
     assert run(*DIGITS, "--optimizer", "sgd", "--learning-rate", 1e30, "--out", out) == 1
     said = capsys.readouterr().err
-    assert "fold 2: non-finite after epoch 1: params[0].w" in said
+    assert "error: folds 0, 1, 2: non-finite after epoch 1: params[0].w" in said
     summary = read(out, "summary.json")
     assert summary["accuracy_mean"] is None
     assert summary["epochs_per_fold"] == [0, 0, 0]
@@ -149,6 +152,20 @@ def test_mnist_from_end_to_end(tmp_path, mnist_folder, capsys):
     assert summary["parameters"] == 784 * 30 + 30 + 30 * 10 + 10
     assert "mlp([784, 30, 10])" in (out / "report.html").read_text(encoding="utf-8")
     assert "on 50 images after 5 epochs" in capsys.readouterr().out
+
+
+def test_mnist_with_patience_stops_on_a_tenth_of_the_training_images(tmp_path, mnist_folder):
+    out = tmp_path / "run"
+    assert run("mnist", "--data-dir", mnist_folder, "--epochs", 12, "--patience", 1, "--learning-rate", 20, "--out", out) == 0
+    lines, summary = read(out, "metrics.jsonl"), read(out, "summary.json")
+    assert set(lines[0]) == {"epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"}
+    losses = [line["validation_loss"] for line in lines]
+    assert losses[-1] > losses[-2] == min(losses)
+    assert (summary["epochs"], summary["best_epoch"]) == (len(lines), len(lines) - 1)
+    assert "no better validation_loss in 1 epochs" in summary["stop_reason"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"best epoch {len(lines) - 1}" in page
+    assert f"stopped {len(lines)}" in page
 
 
 def test_mnist_that_turns_nonfinite_after_some_epochs_keeps_these(tmp_path, mnist_folder, capsys):
@@ -193,6 +210,15 @@ def test_mnist_on_the_real_images(tmp_path, data_dir):
         (["digits", "--folds", "1"], "--folds: expected from 2 to 174"),
         (["digits", "--batch-size", "0"], "--batch-size: expected 1 or more"),
         (["digits", "--seed", "-1"], "--seed: expected a whole number"),
+        (["digits", "--patience", "0"], "--patience: expected 1 or more"),
+        (["digits", "--out", "a", "--resume", "b"], "--out, --resume: expected one of them"),
+        (["digits", "--processes", "2", "--devices", "3"], "--devices: expected a multiple of --processes 2, got 3"),
+        (["digits", "--coordinator", "host:1"], "--coordinator, --process-id: expected both or none"),
+        (["digits", "--coordinator", "host", "--process-id", "0"], "--coordinator: expected HOST:PORT, got host"),
+        (
+            ["csv", "--path", "p", "--target", "t", "--coordinator", "host:1", "--process-id", "1"],
+            "--process-id: expected 0 to 0, got 1",
+        ),
         (["mnist"], "--data-dir"),
         (["mnist", "--data-dir", "x", "--train-size", "0"], "--train-size: expected 1 or more"),
     ],
@@ -224,6 +250,6 @@ def test_help(args, capsys):
         cli.main(args)
     assert exit.value.code == 0
     shown = capsys.readouterr().out
-    own = {"audit-ecosystem": ["--sources"]}.get(args[0], ["--epochs", "--gradient", "--out DIR"])
+    own = {"audit-ecosystem": ["--sources"]}.get(args[0], ["--epochs", "--gradient", "--out DIR", "--resume DIR", "--no-cache"])
     for expected in own if len(args) > 1 else list(config.EXPERIMENTS):
         assert expected in shown

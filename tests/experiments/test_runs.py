@@ -7,32 +7,40 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import runs
-from experiments.config import UsageError
+from experiments import runs, stored
+from experiments.config import Digits, UsageError
+from jaxbp.training.folder import FolderError
 
 
 def test_a_named_folder_is_made_or_taken_empty(tmp_path):
-    assert runs.RunFolder.create("digits", tmp_path / "a" / "b").path.is_dir()
     (tmp_path / "empty").mkdir()
-    assert runs.RunFolder.create("digits", tmp_path / "empty").path == tmp_path / "empty"
+    for path in (tmp_path / "a" / "b", tmp_path / "empty"):
+        with runs.opened("digits", Digits(out=path)) as folder:
+            assert sorted(p.name for p in folder.path.iterdir()) == [".lock", "config.json", "metrics.jsonl"]
 
 
-def test_a_folder_in_use_is_refused(tmp_path):
-    (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(UsageError, match="not empty, and a run overwrites nothing"):
-        runs.RunFolder.create("digits", tmp_path)
-    with pytest.raises(UsageError, match="cannot make this folder"):
-        runs.RunFolder.create("digits", tmp_path / "summary.json")
+def test_a_folder_with_something_in_it_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(UsageError, match="not empty, and a run overwrites nothing"), runs.opened("digits", Digits(out=tmp_path)):
+        pass
+    with pytest.raises(UsageError, match="holds something, but no run"), runs.opened("digits", Digits(resume=tmp_path)):
+        pass
+    with pytest.raises(FolderError, match="cannot be written to"), runs.opened("digits", Digits(out=tmp_path / "notes.txt")):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_runs_of_the_same_second_get_their_own_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    second = runs._now()
-    monkeypatch.setattr(runs, "_now", lambda: second)
-    first, other = (runs.RunFolder.create("digits", None).path for _ in range(2))
-    assert first != other
-    assert {first.parent, other.parent} == {pathlib.Path("runs")}
-    assert first.name.startswith("digits-")
+    second = stored.now()
+    monkeypatch.setattr(stored, "now", lambda: second)
+    paths = []
+    for _ in range(2):
+        with runs.opened("digits", Digits()) as folder:
+            paths.append(folder.path)
+    assert len(set(paths)) == 2
+    assert {path.parent for path in paths} == {pathlib.Path("runs")}
+    assert paths[0].name.startswith("digits-")
 
 
 def test_files_are_replaced_in_one_piece(tmp_path):

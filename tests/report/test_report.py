@@ -177,6 +177,31 @@ def test_histories_of_another_shape_are_refused(values):
         curves({"train_loss": values})
 
 
+def test_the_best_epoch_and_the_stop_of_a_fit_are_marked_on_its_curve():
+    page = curves({"train_loss": [3.0, 2.0, 1.0, 0.5], "validation_loss": [3.0, 2.5, 2.6, 2.7]}, best=2, stopped=4)
+    assert [">best epoch 2<" in page, ">stopped 4<" in page, page.count('class="ring"')] == [True, True, 2]
+    assert "best epoch" not in curves({"train_loss": [3.0, 2.0]}, best=[0], stopped=[0])
+
+
+def test_each_folds_best_epoch_is_a_point_and_the_marks_are_medians():
+    nan = math.nan
+    history = {"validation_loss": [[4.0, 2.0, 3.0, nan], [8.0, 7.0, 6.0, 5.0], [4.0, 3.0, 4.0, nan]]}
+    page = curves(history, best=[2, 4, 2], stopped=[3, 0, 3])
+    assert "best epoch: median 2, 2 to 4" in page
+    assert ">stopped 3<" in page
+    points = re.search(r'<title>best epoch of each fold</title><path d="([^"]*)"', page)[1]
+    assert points.count("M") == 3
+    assert "L" not in points
+    assert "a fold that has stopped keeps its last value" in page
+    assert "from 5.33 to 4" in page  # (3 + 5 + 4) / 3: without the values kept the mean would end at 5
+
+
+@pytest.mark.parametrize("best", [[1, 2], [4], [-1]])
+def test_epochs_that_are_not_there_are_refused(best):
+    with pytest.raises(ValueError, match="best: one epoch a fold, 0 to 3, was expected of 1"):
+        curves({"train_loss": [3.0, 2.0, 1.0]}, best=best)
+
+
 # --- scores
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
-from training.killing import kill_and_resume
+
+from experiments.bench.killing import files, kill_and_resume
 
 
 # A run of 60 chunks whose state and history hang on all chunks before. sys.argv: folder, "start" or a way to resume.
@@ -40,13 +41,13 @@ def command(how):
 
 @pytest.mark.slow
 def test_a_run_that_resumes_as_it_should(tmp_path):
-    done = kill_and_resume(command("start"), command("resume"), ["result"], tmp_path, times=5)
+    done = kill_and_resume(command("start"), command("resume"), files("result"), tmp_path, times=5)
     after = [int(one.log.split()[3]) for one in done]
     assert after == [one.at for one in done]  # chunk and checkpoint have one number
     assert 1 <= min(after) < 20 < 40 < max(after)
     for point, chunk in (("rename", 30), ("commit", 50)):
         fault = f"checkpoint:{point}:{chunk}"
-        (one,) = kill_and_resume(command("start"), command("resume"), ["result"], tmp_path / point, times=1, fault=fault)
+        (one,) = kill_and_resume(command("start"), command("resume"), files("result"), tmp_path / point, times=0, faults=[fault])
         assert one.at == chunk - 1
         assert one.log.startswith(f"resumed after chunk {chunk - 1} from checkpoint-0000{chunk - 1}.json")
 
@@ -54,6 +55,7 @@ def test_a_run_that_resumes_as_it_should(tmp_path):
 @pytest.mark.slow
 def test_a_run_that_resumes_wrongly_is_found_out(tmp_path):
     with pytest.raises(AssertionError, match="result differs from the undisturbed one"):
-        kill_and_resume(command("start"), command("a step too far"), ["result"], tmp_path, times=1)
+        kill_and_resume(command("start"), command("a step too far"), files("result"), tmp_path, times=1)
+    fault = "checkpoint:rename:99"
     with pytest.raises(AssertionError, match="did not kill the run"):
-        kill_and_resume(command("start"), command("resume"), ["result"], tmp_path / "b", times=1, fault="checkpoint:rename:99")
+        kill_and_resume(command("start"), command("resume"), files("result"), tmp_path / "b", times=0, faults=[fault])

@@ -1,12 +1,12 @@
 """Kill a run again and again, resume it, and compare what it leaves with what an undisturbed run leaves.
 
-    done = kill_and_resume(start, resume, ["result.json"], tmp_path, times=40)
+    done = kill_and_resume(start, resume, files("result.json"), tmp_path, times=40, faults=["checkpoint:rename:3"])
     assert all("resumed after epoch" in one.log for one in done)
 
 The command is run once undisturbed, which also tells how far a run gets and how fast. Then `times` folders each get a run
 that is killed (SIGKILL, its children too) and resumed. The moments are spread over the run: one at random in each of
-`times` equal parts of the way from the first checkpoint to the last. With `fault`, a value of JAXBP_FAULT, the run kills
-itself instead, at that point.
+`times` equal parts of the way from the first checkpoint to the last. Another run for each of `faults`, values of JAXBP_FAULT,
+kills itself at that point.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from typing import IO, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, NamedTuple
 
 from jaxbp.training.checkpoint import numbers
 
@@ -36,6 +36,12 @@ class Killed(NamedTuple):
     number: int
     at: int
     log: str  # what the resumed run printed
+    fault: str | None = None  # where it killed itself
+
+
+def files(*names: str) -> Callable[[pathlib.Path], dict[str, bytes]]:
+    """What a run leaves in these files, byte for byte."""
+    return lambda folder: {name: (folder / name).read_bytes() for name in names}
 
 
 def last_checkpoint(folder: pathlib.Path) -> int:
@@ -45,27 +51,28 @@ def last_checkpoint(folder: pathlib.Path) -> int:
 def kill_and_resume(
     start: Command,
     resume: Command,
-    finals: Sequence[str],
+    left: Callable[[pathlib.Path], Mapping[str, Any]],
     root: pathlib.Path,
     *,
     times: int,
+    faults: Sequence[str] = (),
     progress: Callable[[pathlib.Path], int] = last_checkpoint,
-    fault: str | None = None,
     seed: int = 0,
     limit: float = 600,
+    told: Callable[[Killed], None] = lambda one: None,
 ) -> list[Killed]:
-    """Each killed run with the log of its resumption, which ended with status 0 and the same `finals`, byte for byte.
+    """Each killed run with the log of its resumption, which ended with status 0 and left the same.
 
-    start, resume: command lines by folder. finals: the files to compare, relative to the folder. progress: how far the run in
-    a folder is, 0 before it may be killed. limit: seconds for one run.
+    start, resume: command lines by folder. left: what to compare, by name, of a folder. progress: how far the run in a folder
+    is, 0 before it may be killed. limit: seconds for one run. told: is given each as it is done.
 
-    Raises: AssertionError that names the run and the file where something differs; that folder stays for a look.
+    Raises: AssertionError that names the run and what differs; that folder stays for a look.
     """
     undisturbed = root / "undisturbed"
     total, pace = watched(start, progress, undisturbed, limit)
-    wanted = {name: (undisturbed / name).read_bytes() for name in finals}
+    wanted = left(undisturbed)
     draw, done = random.Random(seed), []
-    for number in range(times):
+    for number, fault in enumerate([*[None] * times, *faults]):
         folder = root / f"killed-{number}"
         if fault is None:
             aim = 1 + (number + draw.random()) / times * (total - 1)
@@ -76,9 +83,12 @@ def kill_and_resume(
         at = progress(folder)
         where = f"{folder}, killed at {at} of {total}"
         log = ended(begun(resume(folder)), limit, f"{where} and resumed")
-        for name, data in wanted.items():
-            assert (folder / name).read_bytes() == data, f"{where}: {name} differs from the undisturbed one:\n{log}"
-        done.append(Killed(number, at, log))
+        found = left(folder)
+        assert found.keys() == wanted.keys(), f"{where}: left {sorted(found)}, undisturbed {sorted(wanted)}"
+        for name, value in wanted.items():
+            assert found[name] == value, f"{where}: {name} differs from the undisturbed one:\n{log}"
+        done.append(Killed(number, at, log, fault))
+        told(done[-1])
         shutil.rmtree(folder)
     return done
 
