@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxbp.compilation import compile_briefly
 from jaxbp.training import program
-from jaxbp.training.keeping import Keeping, end_if_told, facts_of, first, resumed, saved
+from jaxbp.training.keeping import Keeping, end_if_told, facts_of, resumed, saved, without_padding
 from jaxbp.training.order import Order, key_words
 from jaxbp.training.processes import fetched, placed
 from jaxbp.training.program import TRIALS, Trials
@@ -86,7 +86,7 @@ def run(job: Job) -> Ran:
             end_if_told(job.keeping, done)
     if outputs is None:  # resumed at its end: the outputs of the state as it is
         state, _, outputs = advance(state, done, done)
-    state, outputs = first((_state(job, state, key), fetched(outputs, job.mesh)), count)
+    state, outputs = without_padding((_state(job, state, key), fetched(outputs, job.mesh)), count)
     history = {name: values[: int(np.max(np.asarray(state.epoch)))] for name, values in history.items()}
     return Ran(state, history, outputs, seconds_compile, time.perf_counter() - begun)
 

@@ -47,7 +47,7 @@ def facts_of(keeping: Keeping, program: Any, epochs: int) -> dict:
 def saved(keeping: Keeping, facts: dict, state: Any, history: dict, done: int, count: int) -> None:
     """Write a checkpoint after a chunk; of several processes the first does."""
     if processes.leads():
-        trees = {"state": first(state, count), "history": history}
+        trees = {"state": without_padding(state, count), "history": history}
         save(keeping.folder, trees, facts=facts, notes={"epochs": done}, keep=keeping.keep)
 
 
@@ -62,7 +62,7 @@ def resumed(keeping: Keeping, facts: dict, state: Any, specs: dict, count: int) 
     """(state, epochs done, history so far) of the last checkpoint; `state`, 0, {} without one. specs: of a chunk's history."""
     length = lambda s: s.shape[1:] if not count else (count, *s.shape[2:])
     history = {name: jax.ShapeDtypeStruct((None, *length(s)), s.dtype) for name, s in specs.items()}
-    last = _last(keeping, {"state": first(state, count), "history": history}, facts)
+    last = _last(keeping, {"state": without_padding(state, count), "history": history}, facts)
     if last is None:
         return state, 0, {}
     trees, done = last
@@ -88,6 +88,6 @@ def _last(keeping: Keeping, template: dict, facts: dict) -> tuple[dict, int] | N
     return (unpack(blob, head[0], template), head[1]) if blob else None
 
 
-def first(state: Any, count: int) -> Any:
+def without_padding(state: Any, count: int) -> Any:
     """The state without the trials that only fill up the devices. count: of trials, 0 where there is no such axis."""
     return state if not count else jax.tree.map(lambda a: a if a.shape[0] == count else a[:count], state)

@@ -60,10 +60,7 @@ class StoppingRule(Constructed):
     call: Call | None = None
 
 
-NO, ONE = False, 1.0
-
-
-def _decision(stop: Any = NO, best: Any = NO, rate: Any = ONE) -> Decision:
+def _decision(stop: Any = False, best: Any = False, rate: Any = 1.0) -> Decision:
     return Decision(jnp.asarray(stop), jnp.asarray(best), jnp.asarray(rate, jnp.float32))
 
 
