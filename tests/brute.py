@@ -108,3 +108,8 @@ def check_pair(f: Factor, g: np.ndarray, other: Factor, h: np.ndarray) -> None:
 
 def random(key: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(key).normal(size=shape)
+
+
+def flat(tree: Any) -> jax.Array:
+    """(batch, all entries): per-example gradients of all leaves side by side."""
+    return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)], axis=1)

@@ -146,6 +146,15 @@ def phi_noise(bars: Any, truth: Measured) -> float:
     return float(sum(np.sqrt(np.sum(np.square(b))) * n for b, n in zip(bars, truth.outs_noise, strict=True)))
 
 
+def _together(count: int) -> list[tuple[list[int], np.ndarray]]:
+    """(numbers, weights) of the groups of doubted entries to ask of at once: all of them three times, and each pair."""
+    weights = np.random.default_rng(0).uniform(0.5, 1.0, (3, count))
+    all_of_them = [
+        (list(range(count)), values / values.max()) for values in weights if count > 2
+    ]  # `_along` scales the largest to one
+    return all_of_them + [(list(pair), np.array([1.0, 0.8])) for pair in itertools.combinations(range(count), 2)]
+
+
 def by_entries(
     tools: Instruments, leaves: tuple, seeds: Any, i: int, claimed: np.ndarray, truth: Measured, doubted: np.ndarray
 ) -> Opinion:
@@ -181,11 +190,7 @@ def by_entries(
         if found and not neighbours.span([n], np.ones(1), claimed, 0.5):
             return found
         jumps.append(slope.ahead - slope.behind)
-    some = range(len(entries[:TOGETHER]))
-    weights = np.random.default_rng(0).uniform(0.5, 1.0, (3, len(some)))
-    tried = [(list(some), values / values.max()) for values in weights if len(some) > 2]  # `_along` scales the largest to one
-    tried += [(list(pair), np.array([1.0, 0.8])) for pair in itertools.combinations(some, 2)]
-    for group, values in tried:
+    for group, values in _together(len(entries[:TOGETHER])):
         slope, found = outside(only([entries[k] for k in group], values))
         sizes = np.array([jumps[k] for k in group]) * values
         apart = abs(slope.ahead - slope.behind - np.sum(sizes)) <= 1e-3 * np.sum(np.abs(sizes))

@@ -80,36 +80,44 @@ def own_dtype(found: Findings, tools: Instruments, leaves: tuple, seeds: list, o
     # where autodiff says 0 and central differences side with the claim, the claim has the scale
     sizes = [max(a, b, TINY) for a, b in zip(scales(truth.results), scales(wide), strict=True)]
     limits = [MARGIN * n + 64 * eps * s for n, s in zip(truth.results_noise, sizes, strict=True)]
-    differ = lambda a, b: float(np.max(np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0), initial=0.0))
-    if own.jitted is not None:
-        bad = [
-            f"{path} differs by {differ(a, b):.3g} between jit and eager"
-            for path, a, b, limit in zip(problem.paths, own.jitted, own.eager, limits, strict=True)
-            if differ(a, b) > limit
-        ]
-        if bad:
-            found.fail("jit", "jit", bad[0])
-        else:
-            found.step("jit", "pass")
+    _jit_against_eager(found, problem.paths, own, limits)
     if eps == EPS or own.plain is None or found.failed("cotangent", "tangent", "jit"):
         return
-    text = lost(problem, own.eager, own.plain)
-    if text:
+    if text := lost(problem, own.eager, own.plain):
         found.fail("own dtype", "nan", text)
+    elif text := _lost_digits(problem.paths, own, wide, truth.results, limits, sizes):
+        found.fail("own dtype", "dtype", text)
+    else:
+        found.step("own dtype", "pass")
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference of two finite entries."""
+    return float(np.max(np.where(np.isfinite(a) & np.isfinite(b), np.abs(a - b), 0.0), initial=0.0))
+
+
+def _jit_against_eager(found: Findings, paths: tuple, own: OwnRuns, limits: list) -> None:
+    if own.jitted is None:
         return
-    for path, e, w, p, t, limit, size in zip(
-        problem.paths, own.eager, wide, own.plain, truth.results, limits, sizes, strict=True
-    ):
-        # what a function draws at random may differ from float64; then the plain form tells how far
-        error, usual = differ(e, w), differ(p, t)
-        if error > limit and error > 4 * usual:
-            found.fail(
-                "own dtype", "dtype",
-                f"{path}: in its own dtype it loses digits: off by {error / size:.3g} of the leaf's scale, "
-                f"the plain form by {usual / size:.3g}",
-            )  # fmt: skip
+    for path, a, b, limit in zip(paths, own.jitted, own.eager, limits, strict=True):
+        if _differ(a, b) > limit:
+            found.fail("jit", "jit", f"{path} differs by {_differ(a, b):.3g} between jit and eager")
             return
-    found.step("own dtype", "pass")
+    found.step("jit", "pass")
+
+
+def _lost_digits(paths: tuple, own: OwnRuns, wide: list, truth: list, limits: list, sizes: list) -> str | None:
+    """Which leaf loses digits in its own dtype, and how many, told beside the plain form."""
+    assert own.plain is not None
+    for path, e, w, p, t, limit, size in zip(paths, own.eager, wide, own.plain, truth, limits, sizes, strict=True):
+        # what a function draws at random may differ from float64; then the plain form tells how far
+        error, usual = _differ(e, w), _differ(p, t)
+        if error > limit and error > 4 * usual:
+            return (
+                f"{path}: in its own dtype it loses digits: off by {error / size:.3g} of the leaf's scale, "
+                f"the plain form by {usual / size:.3g}"
+            )
+    return None
 
 
 def mapped(found: Findings, tools: Instruments, leaves: tuple, seeds: list, rng: np.random.Generator) -> None:

@@ -6,28 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from checking import as_users_see_it, quick, rule  # noqa: F401
 
 from jaxbp.check import audit, check_gradient, check_jvp, check_pair, check_vjp
 
 
 X = jnp.array([-1.3, 0.4, 0.9, 2.1], jnp.float32)
-
-
-@pytest.fixture(autouse=True)
-def as_users_see_it():
-    with jax.enable_x64(False):
-        yield
-
-
-def rule(primal, backward):
-    """`primal` with a rule backward(arguments, cotangent)."""
-    fun = jax.custom_vjp(primal)
-    fun.defvjp(lambda *args: (primal(*args), args), backward)
-    return fun
-
-
-def quick(fun, *args, **options):
-    return check_vjp(fun, *args, battery=False, **options)
 
 
 def sine(x):

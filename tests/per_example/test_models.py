@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from brute import flat
 from jax import lax
 
 from jaxbp import factors as F
@@ -187,10 +188,6 @@ CASES = {
     mapped: (arrays(w=(7, 9), v=(9, 5)), batch_of((2, 7)), {"w": F.Outer, "v": F.Outer}),
 }
 WEIGHTS = np.array([1.0, 0.0, 2.0, 1.0, 0.5])
-
-
-def flat(g):
-    return jnp.concatenate([leaf.reshape(len(leaf), -1) for leaf in jax.tree.leaves(g)], axis=1)
 
 
 def dots(factors, v):
