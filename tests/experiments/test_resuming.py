@@ -38,6 +38,14 @@ def signalled(epoch, number):
     return told
 
 
+@pytest.fixture(autouse=True, scope="module")
+def heeded():
+    """SIGINT as at a terminal: where tests run in the background of a script it is ignored, and the runner leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"

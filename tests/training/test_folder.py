@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,8 +16,10 @@ from jaxbp.training import folder as module
 from jaxbp.training.folder import FolderError, interruptible, locked
 
 
+# a process in the background of a script inherits that SIGINT is ignored, and interruptible leaves it so
 LOAD = f"""
-import importlib.util, sys
+import importlib.util, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 spec = importlib.util.spec_from_file_location("folder", {module.__file__!r})
 folder = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(folder)
@@ -157,6 +160,8 @@ with folder.interruptible("finishing") as stopped:
 @pytest.mark.parametrize("signals", [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGTERM)], ids=str)
 def test_a_second_signal_ends_a_call_that_takes_minutes(signals):
     process = start(BUSY)
+    limit = threading.Timer(60, process.kill)  # else a line that never comes would be waited for
+    limit.start()
     try:
         assert process.stdout.readline() == "busy\n"
         process.send_signal(signals[0])
@@ -165,6 +170,7 @@ def test_a_second_signal_ends_a_call_that_takes_minutes(signals):
         process.send_signal(signals[1])
         _, err = process.communicate(timeout=30)
     finally:
+        limit.cancel()
         process.kill()
         process.wait()
     by_thread = (128 + signals[1], f"ended at once by a second signal, {signals[1].name}\n")
