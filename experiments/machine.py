@@ -100,11 +100,12 @@ def joined(options: Options) -> Iterator[None]:
         _end(2, error)
     except KeyboardInterrupt:
         _end(130, "ended at once by a second signal")
-    except jax.errors.JaxRuntimeError as error:
-        first = str(error).partition("\n")[0]
-        why = f"process {options.process_id} lost the others of the run ({first}); --resume goes on with what was saved"
-        _end(LOST, None if LAUNCHED in os.environ else why)
-    except Exception:
+    except Exception as error:
+        # a lost peer is a JaxRuntimeError where a result is waited for, a ValueError of gloo's where a program is started
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
+            first = str(error).partition("\n")[0]
+            why = f"process {options.process_id} lost the others of the run ({first}); --resume goes on with what was saved"
+            _end(LOST, None if LAUNCHED in os.environ else why)
         traceback.print_exc()
         _end(1, f"process {options.process_id} failed")
 
