@@ -78,9 +78,9 @@ def test_every_loss_passes_and_fails_when_it_is_wrong(case):
         assert checked_loss(case, wrong(case.loss), dtype_check=False).verdict == "fail"
 
 
-def test_a_layer_of_each_kind_of_factor():
-    """A few of the above, in the quick suite."""
-    for layer, spec in ((bp.dense(3), (2,)), (bp.layer_norm(), (4,)), (bp.conv2d(2, 2), (3, 3, 1)), (bp.tanh(), (5,))):
+def test_two_layers():
+    """Of the above, in the quick suite."""
+    for layer, spec in ((bp.dense(3), (2,)), (bp.layer_norm(), (4,))):
         (case,) = [c for c in LAYERS if c.layer is layer and c.spec == spec][:1] or [LAYERS[0]._replace(layer=layer, spec=spec)]
         assert checked_layer(case, layer).ok
         assert checked_layer(case, wrong(layer), dtype_check=False).verdict == "fail"

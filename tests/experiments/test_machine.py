@@ -65,16 +65,23 @@ def test_the_fate_of_a_process_is_one_line(tmp_path):
 # --- whole processes: a minute of them
 
 
+# SIGINT as at a terminal: where tests run in the background of a script it is inherited as ignored
+RUNNER = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("experiments", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(*args) -> subprocess.Popen:
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "NPROC")}
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments", "digits", *map(str, args)],
+        [sys.executable, "-c", RUNNER, "digits", *map(str, args)],
         cwd=ROOT,
         env=environment,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background of a script
     )
 
 

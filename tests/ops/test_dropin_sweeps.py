@@ -94,6 +94,7 @@ def derivatives(fun, args):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_values_and_derivatives_to_the_second_order_in_every_mode(name):
     ours, plain, *args = PLAIN[name]
