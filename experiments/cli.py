@@ -12,10 +12,9 @@ from typing import Any
 import tyro
 
 from experiments import launch, machine, stored
-from experiments.config import EXPERIMENTS, Folded, Options, UsageError
+from experiments.config import EXPERIMENTS, MODULES, Folded, Options, Study, UsageError
 
 
-MODULES = {"csv": "table"}  # where the module has not the name of its experiment
 FINISHING = "told to stop: finishing this epoch and saving it; a second signal ends at once"
 
 
@@ -30,7 +29,7 @@ def main(args: Sequence[str] | None = None) -> int:
         options = parse(args)
         name = next(name for name, kind in EXPERIMENTS.items() if type(options) is kind)
         if not isinstance(options, Options):
-            return _module(name).run(options)
+            return _study(name, options)
         options = stored.with_folder(name, machine.resolved(options))
         if isinstance(options, Folded) and options.processes > 1 and options.coordinator is None:
             return launch.run(name, options, args)
@@ -57,6 +56,18 @@ def parse(args: Sequence[str]) -> Any:
 
 def _module(name: str) -> Any:
     return importlib.import_module(f"experiments.{MODULES.get(name, name.replace('-', '_'))}")
+
+
+def _study(name: str, options: Any) -> int:
+    """Run an experiment that is short enough to be run again rather than resumed."""
+    module = _module(name)
+    from jaxbp.training.folder import FolderError
+
+    try:
+        with plain_warnings():
+            return module.run(stored.with_folder(name, options) if isinstance(options, Study) else options)
+    except FolderError as error:
+        raise UsageError(str(error)) from error
 
 
 def _train(name: str, options: Options) -> int:

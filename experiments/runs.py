@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.config import PLACES, Options, UsageError, of_run
+from experiments.config import PLACES, Options, Study, UsageError, of_run
 from experiments.stored import CONFIG, folder, with_folder
 from jaxbp.training.folder import LOCK, FolderError, locked
 from jaxbp.training.packing import digest
@@ -66,7 +66,7 @@ class RunFolder:
 
 
 @contextlib.contextmanager
-def opened(name: str, options: Options) -> Iterator[RunFolder]:
+def opened(name: str, options: Options | Study) -> Iterator[RunFolder]:
     """The folder of the run, held for the length of the block: a fresh one, or with `resume` one that a run left.
 
     Raises: UsageError for a folder that holds something else, FolderError where another process is in it or it cannot be

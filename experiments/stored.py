@@ -8,12 +8,14 @@ import json
 import pathlib
 import shlex
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from experiments.config import CALL, EXPERIMENTS, PLACES, Options, UsageError
+from experiments.config import CALL, EXPERIMENTS, PLACES, Options, Study, UsageError
 
 
 CONFIG = "config.json"
+
+Of = TypeVar("Of", bound=Options | Study)
 
 
 def resumed_by(args: Sequence[str]) -> pathlib.Path | None:
@@ -60,7 +62,7 @@ def require_same(stored: Options, given: Options, place: pathlib.Path) -> None:
             raise UsageError(f"{name}: the run in {place} has {there}, got {here}; leave it out, or start a new run with --out")
 
 
-def with_folder(name: str, options: Options) -> Options:
+def with_folder(name: str, options: Of) -> Of:
     """The options with a folder in `out` where they name none: runs/<name>-<time>."""
     if options.out is not None or options.resume is not None:
         return options
@@ -77,7 +79,7 @@ def now() -> datetime.datetime:
     return datetime.datetime.now()
 
 
-def folder(options: Options) -> pathlib.Path:
+def folder(options: Options | Study) -> pathlib.Path:
     """Of the run; `with_folder` saw to it that there is one."""
     path = options.out if options.resume is None else options.resume
     assert path is not None

@@ -1,0 +1,17 @@
+"""Experiments on the code of others."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditEcosystem:
+    """Audit the custom rules of JAX, Optax and, where installed, Flax and Equinox with the gradient checker."""
+
+    sources: tuple[str, ...] = ("jax", "optax", "flax", "equinox")
+    """Whose rules: any of jax, optax, flax, equinox."""
+    only: str = ""
+    """Only functions whose name holds this."""
+    seed: int = 0
+    """Seed of the random cotangents."""
