@@ -18,11 +18,14 @@ def leads() -> bool:
 
 
 def placed(tree: Any, mesh: Mesh | None, spec: PartitionSpec) -> Any:
-    """Arrays, the same in every process, on the devices of the mesh; as they are where there is none."""
+    """Arrays, the same in every process, on the devices of the mesh; as they are where there is none.
+
+    They go by way of the host: cutting an array of one device in shares for others compiles a program for every shape.
+    """
     if mesh is None:
         return tree
     sharding = NamedSharding(mesh, spec)
-    return jax.tree.map(lambda a: _global(a, sharding), tree) if mesh.is_multi_process else jax.device_put(tree, sharding)
+    return jax.tree.map(lambda a: _global(a, sharding), tree)
 
 
 def _global(array: Any, sharding: NamedSharding) -> jax.Array:
