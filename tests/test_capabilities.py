@@ -1,0 +1,23 @@
+"""Every capability of the classics has a test that would notice its loss, and a place where it can be seen."""
+
+from __future__ import annotations
+
+import pytest
+from capabilities import CAPABILITIES
+from sabotage import function_of, sabotaged
+
+from experiments.config import EXPERIMENTS
+
+
+def test_every_row_is_there_and_can_be_seen():
+    assert sorted(CAPABILITIES) == list(range(1, 37))
+    assert {capability.seen for capability in CAPABILITIES.values()} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("row", CAPABILITIES)
+def test_the_sabotaged_test_fails(row):
+    capability = CAPABILITIES[row]
+    with sabotaged(capability.mistake):
+        test = function_of(capability.test)
+        with pytest.raises(AssertionError):
+            test(**capability.arguments)
