@@ -1,6 +1,6 @@
 """jaxbp: backpropagation written by hand as pure JAX functions, proven right, and worth using."""
 
-from jaxbp import factors, initializers, losses, penalties, per_example, tree
+from jaxbp import curvature, factors, initializers, losses, penalties, per_example, routes, tree
 from jaxbp.backprop import Aux, as_custom_vjp, objective, update_statistics, value_and_grad
 from jaxbp.blocks.mlp import mlp
 from jaxbp.comparison import GradientComparison, LeafComparison, compare_gradients
@@ -65,6 +65,7 @@ __all__ = [
     "constructor",
     "conv2d",
     "cross_validate",
+    "curvature",
     "dense",
     "deterministic",
     "dropout",
@@ -97,6 +98,7 @@ __all__ = [
     "remat",
     "repeat",
     "reshape",
+    "routes",
     "search",
     "selu",
     "serial",

@@ -70,7 +70,7 @@ class Conv(Factor):
         zero = jax.eval_shape(lambda f: f.total(at_least_float32(self.dtype)), self)
         return lax.scan(add, jnp.zeros(zero.shape, zero.dtype), self)[0]
 
-    def _outers(self) -> Outer:
+    def outers(self) -> Outer:
         """For each group the Outer of patches and y_bar: fields (groups, batch, positions, taps in / groups or out / groups)."""
         patches, groups = self._patches(), self.groups
         patches = jnp.moveaxis(patches.reshape(*patches.shape[:-1], groups, -1), 3, 0)
@@ -87,7 +87,7 @@ class Conv(Factor):
     def inner(self, other: Factor) -> jax.Array:
         if not self._meets(other) or not self._pairs_are_cheaper(other):  # type: ignore[arg-type]
             return self.map_examples(lambda g: jnp.sum(g**2)) if other is self else super().inner(other)
-        one = lambda convs: jnp.sum(jax.vmap(Outer.inner)(*(conv.of_one()._outers() for conv in convs)))
+        one = lambda convs: jnp.sum(jax.vmap(Outer.inner)(*(conv.of_one().outers() for conv in convs)))
         return lax.map(one, (self, other), batch_size=CHUNK)
 
     def _pairs_are_cheaper(self, other: Conv) -> bool:
@@ -105,8 +105,8 @@ class Conv(Factor):
         positions, features = math.prod(self.y_bar.shape[1:-1]), self.y_bar.shape[-1] // self.groups
         if positions > features or not (other is None or self._meets(other)):
             return super().gram(other)  # a kernel is smaller than the patches that it saw
-        others = None if other is None else other._outers()  # type: ignore[attr-defined]
-        return jnp.sum(jax.vmap(Outer.gram)(self._outers(), others), axis=0)
+        others = None if other is None else other.outers()  # type: ignore[attr-defined]
+        return jnp.sum(jax.vmap(Outer.gram)(self.outers(), others), axis=0)
 
 
 def _kernel_bar(x: jax.Array, y_bar: jax.Array, window: Window) -> jax.Array:

@@ -96,3 +96,11 @@ def test_made_under_vmap_and_reduced_inside():
         for lane in range(2):
             for got, wanted in zip(lanes, jax.jit(reduce)(x[lane], y_bar[lane]), strict=True):
                 np.testing.assert_allclose(got[lane], wanted, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["two axes", "groups"])
+def test_outers_are_patches_and_cotangents_by_group(name):
+    f = CONVS[name]
+    outers = f.outers()
+    g = np.stack([brute.outer(x, y_bar) for x, y_bar in zip(outers.x, outers.y_bar, strict=True)], axis=2)
+    np.testing.assert_allclose(g.reshape(truth(f).shape), truth(f), rtol=1e-12, atol=1e-12)
