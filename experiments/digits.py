@@ -85,11 +85,17 @@ def summary(options: Digits, comparison: jaxbp.GradientComparison, result: CVRes
         "loss_per_fold": result.scores["loss"],
         "loss_mean": result.mean["loss"],
         "epochs_per_fold": result.epochs,
+        "epochs_chosen": epochs_chosen(result),
         "best_epochs": result.best_epochs,
         "stop_reasons": result.stop_reasons,
         "predictions_sha256": runs.sha256(result.predictions),
         **results.numbers(options, comparison, result, trials=options.folds),
     }
+
+
+def epochs_chosen(result: CVResult) -> int | None:
+    """Mitchell's number of epochs for a last run on all rows; None where a fold has no finite epoch."""
+    return jaxbp.choose_epochs(result).epochs if np.isfinite(result.histories["validation_loss"]).any(axis=1).all() else None
 
 
 def report(options: Digits, data: datasets.Images, comparison: jaxbp.GradientComparison, result: CVResult) -> str:
@@ -98,7 +104,14 @@ def report(options: Digits, data: datasets.Images, comparison: jaxbp.GradientCom
     return run_report(
         "Digits",
         lead=results.lead(lead, result.stop_reasons),
-        figures=[results.time_figure(result)],
+        figures=[
+            results.time_figure(result),
+            (
+                "Epochs for all rows",
+                str(epochs_chosen(result) or "–"),
+                "mean of the folds' best epochs (Mitchell)",
+            ),
+        ],
         history=results.curves(result.histories),
         scores={"accuracy": result.scores["accuracy"]},
         fold_sizes=result.sizes[:, 1].tolist(),

@@ -8,6 +8,7 @@
 
 Weights, means and sums over the batch live here and nowhere else. They enter as the seeds of the backward pass, so that
 they are right also where examples of a batch meet (batch norm); per-example quantities seed ones and weigh the factors.
+A loss scale enters there too, and leaves after the total.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from jaxbp import factors as _factors
 from jaxbp import inputs, tree
 from jaxbp.contracts import Layer, Loss
+from jaxbp.factors import at_least_float32
 from jaxbp.passes import backward_of, forward_of
 
 
@@ -37,13 +39,19 @@ class Aux(NamedTuple):
     statistics: Any
 
 
-def value_and_grad(net: Layer, loss: Loss, *, penalty: Any = None, reduction: str = "mean", has_aux: bool = False) -> Callable:
+def value_and_grad(
+    net: Layer, loss: Loss, *, penalty: Any = None, reduction: str = "mean", has_aux: bool = False, grad_dtype: Any = None
+) -> Callable:
     """value = sum_b w_b l_b / sum_b w_b + penalty(params), and its gradient in params by the hand-written backward pass.
 
-    Returns f(params, x, targets, *, sample_weight=None, key=None, train=True) -> (value, grads), the layout of
+    Returns f(params, x, targets, *, sample_weight=None, key=None, train=True, loss_scale=None) -> (value, grads), the layout of
     `jax.value_and_grad`; with has_aux=True ((value, Aux), grads). `sample_weight` has the shape of the losses, or (batch,);
     where all weights are 0, so are value and gradient. reduction="sum" gives sum_b w_b l_b. `grads` has the tree and dtypes
     of `params`.
+
+    grad_dtype="float32" gives the gradient of bfloat16 or float16 params as it is summed, not rounded to their dtype; `jax.grad`
+    cannot: a cotangent has its primal's dtype. The passes stay in the dtypes of params and x; a `lift`ed model rounds its sum.
+    loss_scale multiplies the seeds and divides the summed gradient: cotangents that float16 would flush to 0 survive.
 
     The function is pure: jit it, vmap it over stacked params, differentiate it (`jax.jvp` of the gradient is a
     Hessian-vector product), hand the gradients to any optax optimiser.
@@ -56,20 +64,36 @@ def value_and_grad(net: Layer, loss: Loss, *, penalty: Any = None, reduction: st
     >>> jax.tree.map(lambda g: g.shape, grads)
     Dense(w=(3, 2), b=(2,))
 
-    Raises: ValueError or TypeError for params, x, targets or weights that do not fit, before anything is computed.
+    Raises: ValueError or TypeError for params, x, targets or weights that do not fit, a grad_dtype that is no floating dtype or
+    narrower than a parameter, a loss_scale that is not positive; before anything is computed.
     """
     _require(net, loss, reduction, has_aux)
+    dtype = None if grad_dtype is None else as_floating("value_and_grad", "grad_dtype", grad_dtype)
 
-    def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None, train: bool = True) -> tuple:
+    def f(
+        params: Any,
+        x: Any,
+        targets: Any,
+        *,
+        sample_weight: Any = None,
+        key: Any = None,
+        train: bool = True,
+        loss_scale: Any = None,
+    ) -> tuple:
         _check(net, loss, params, x, targets, train, key)
+        if dtype is not None:
+            _require_wide_enough(params, dtype)
+        _require_loss_scale(loss_scale)
         outputs, residuals = forward_of(net, params, x, train=train, key=key)
         losses, loss_residuals = loss.forward(outputs, targets)
         value, seeds = _reduce(losses, sample_weight, reduction)
+        if loss_scale is not None:
+            seeds = seeds * jnp.asarray(loss_scale, seeds.dtype)
         factors, _ = backward_of(net, params, residuals, loss.backward(loss_residuals, seeds))
-        grads = _total(net, params, factors)
+        grads = _grads(net, params, factors, dtype, loss_scale)
         if penalty is not None:
             value = value + penalty.forward(params)
-            grads = tree.add(grads, penalty.backward(params))
+            grads = tree.add(grads, penalty.backward(params if dtype is None else tree.cast(params, dtype)))
         return ((value, Aux(outputs, losses, _statistics(factors))), grads) if has_aux else (value, grads)
 
     return f
@@ -133,6 +157,50 @@ def _reduce(losses: jax.Array, sample_weight: Any, reduction: str) -> tuple[jax.
         weights = weights / jnp.where(sum_of_weights == 0, 1, sum_of_weights)
     # a padded row may hold anything: its loss must not reach the value as 0 * inf
     return jnp.sum(jnp.where(weights == 0, 0, weights * losses)), weights
+
+
+def _grads(net: Layer, params: Any, factors: Any, dtype: Any, loss_scale: Any) -> Any:
+    """The total in `dtype`, by default that of each parameter; summed and unscaled in at least float32."""
+    if dtype is None and loss_scale is None:
+        return _total(net, params, factors)
+    spec = lambda p: jax.ShapeDtypeStruct(p.shape, (dtype or at_least_float32(p)) if inputs.is_floating(p) else p.dtype)
+    grads = unscaled(loss_scale, _total(net, jax.tree.map(spec, params), factors))
+    return grads if dtype else jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
+
+
+def as_floating(name: str, what: str, dtype: Any) -> Any:
+    """The floating dtype that `dtype` names. Raises: TypeError for what names none, ValueError for one that is switched off."""
+    try:
+        named = jnp.dtype(dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: {what} is a floating dtype such as 'float32', got {dtype!r}") from error
+    if dtype is None or not jnp.issubdtype(named, jnp.floating):
+        raise TypeError(f"{name}: {what} is a floating dtype such as 'float32', got {dtype!r}")
+    if jax.dtypes.canonicalize_dtype(named) != named:
+        raise ValueError(f"{name}: {what}={named.name!r} is switched off: jax.config.update('jax_enable_x64', True)")
+    return named
+
+
+def _require_wide_enough(params: Any, dtype: Any) -> None:
+    for path, leaf in zip(tree.paths(params, "params"), jax.tree.leaves(params), strict=True):
+        if inputs.is_floating(leaf) and jnp.promote_types(leaf.dtype, dtype) != dtype:
+            raise ValueError(
+                f"value_and_grad: grad_dtype={dtype.name!r} is narrower than {path}, which is {leaf.dtype}; "
+                f"use {jnp.promote_types(leaf.dtype, dtype).name!r} or wider"
+            )
+
+
+def _require_loss_scale(loss_scale: Any) -> None:
+    given = loss_scale is not None
+    if given and (jnp.ndim(loss_scale) or (inputs.is_concrete(loss_scale) and not 0 < float(loss_scale) < float("inf"))):
+        raise ValueError(f"value_and_grad: loss_scale is one number, positive and finite, got {inputs.describe(loss_scale)}")
+
+
+def unscaled(loss_scale: Any, grads: Any) -> Any:
+    """Floating leaves divided by the loss scale."""
+    if loss_scale is None:
+        return grads
+    return jax.tree.map(lambda g: g / jnp.asarray(loss_scale, g.dtype) if inputs.is_floating(g) else g, grads)
 
 
 def _total(net: Layer, params: Any, factors: Any) -> Any:

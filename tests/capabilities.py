@@ -7,20 +7,24 @@ Shamdasani; Brownlee; Mitchell, chapter 4; Han & Kamber 9.2; Rumelhart, Hinton &
 from __future__ import annotations
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from sabotage import Sabotage
 
 
 class Capability(NamedTuple):
-    """what: the capability. test: "file::function" below tests, called with `arguments`. seen: the experiment that shows it."""
+    """A row.
+
+    what: the capability. test: "file::function" below tests. seen: the experiment that shows it. mistake: what the test must
+    notice. arguments: of the test; made from its module, where they are a function.
+    """
 
     what: str
     test: str
     seen: str
     mistake: Sabotage
-    arguments: Mapping[str, Any] = types.MappingProxyType({})
+    arguments: Mapping[str, Any] | Callable[[Any], Mapping[str, Any]] = types.MappingProxyType({})
 
 
 LINEAR = "jaxbp/layers/linear.py"
@@ -262,5 +266,45 @@ CAPABILITIES: dict[int, Capability] = {
             "rate = jnp.where(waited, memory[1] * factor, memory[1])",
             "rate = jnp.where(waited, memory[1] - factor / 8, memory[1])",
         ),
+    ),
+    26: Capability(
+        "pruning: masks stay through later training",
+        "training/test_pruning.py::test_what_is_gone_stays_exactly_0",
+        "pruning",
+        Sabotage("jaxbp/training/masking.py", "return cut(updates), MaskedState", "return updates, MaskedState"),
+        {"name": "momentum and noise"},
+    ),
+    27: Capability(
+        "sensitivity: how the outputs move with one input",
+        "training/test_pruning.py::test_sensitivity_is_the_jacobian",
+        "inside",
+        Sabotage(
+            "jaxbp/training/sensitivity.py", "units = jnp.eye(size, dtype=y.dtype)", "units = 1 - jnp.eye(size, dtype=y.dtype)"
+        ),
+    ),
+    28: Capability(
+        "slow learning: inputs, slopes and errors of each layer, saturated units",
+        "training/test_diagnosis.py::test_no_input_no_gradient",
+        "inside",
+        Sabotage("jaxbp/factors/outer.py", "w_bar = lax.dot_general(x, y_bar,", "w_bar = lax.dot_general(x + 1, y_bar,"),
+    ),
+    29: Capability(
+        "errors by depth at the start",
+        "experiments/test_study.py::test_the_laws_hold",
+        "inside",
+        Sabotage("jaxbp/training/diagnosis.py", "y_bars.insert(0, y_bar)", "y_bars.append(y_bar)"),
+    ),
+    33: Capability(
+        "a tiny regression: hours studied and slept to a score",
+        "experiments/classics/test_classics_texts.py::test_a_text_holds_and_can_be_read",
+        "hours-score",
+        Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)"),
+        lambda tests: dict(zip(("module", "options", "numbers", "figures"), tests.TEXTS[2], strict=True)),
+    ),
+    34: Capability(
+        "hidden-unit tasks: XOR, mirror symmetry, the 8-3-8 encoder, parity",
+        "experiments/classics/test_classics_tasks.py::test_encoder_finds_a_code",
+        "encoder",
+        Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)"),
     ),
 }

@@ -8,7 +8,7 @@ import importlib.abc
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 
@@ -82,12 +82,12 @@ def _is_ours(name: str, module: Any) -> bool:
     return bool(file) and (ROOT / "tests") in pathlib.Path(file).parents and "conftest" not in name and name != __name__
 
 
-def function_of(test: str) -> Callable:
-    """The function of "file.py::name" below tests, in a module imported now."""
-    file, _, name = test.partition("::")
+def module_of(test: str) -> Any:
+    """The module of "file.py::name" below tests, imported now."""
+    file = test.partition("::")[0]
     spec = importlib.util.spec_from_file_location(f"sabotaged_{pathlib.PurePath(file).stem}", ROOT / "tests" / file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return getattr(module, name)
+    return module

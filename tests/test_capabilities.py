@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from capabilities import CAPABILITIES
-from sabotage import function_of, sabotaged
+from sabotage import module_of, sabotaged
 
 from experiments.config import EXPERIMENTS
 
@@ -18,6 +18,7 @@ def test_every_row_is_there_and_can_be_seen():
 def test_the_sabotaged_test_fails(row):
     capability = CAPABILITIES[row]
     with sabotaged(capability.mistake):
-        test = function_of(capability.test)
+        tests, name = module_of(capability.test), capability.test.partition("::")[2]
+        arguments = capability.arguments(tests) if callable(capability.arguments) else capability.arguments
         with pytest.raises(AssertionError):
-            test(**capability.arguments)
+            getattr(tests, name)(**arguments)

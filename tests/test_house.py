@@ -15,7 +15,7 @@ SOURCES = sorted((ROOT / "jaxbp").rglob("*.py"))
 
 FLOORS = [
     ["contracts", "inputs", "windows", "factors", "tree", "passes", "jaxprs", "compilation", "page"],
-    ["ops", "initializers", "compose", "graph", "check"],
+    ["ops", "initializers", "compose", "chains", "graph", "check"],
     ["layers", "losses", "penalties"],
     ["blocks"],
     ["backprop", "lift"],

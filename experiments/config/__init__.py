@@ -4,9 +4,14 @@ An experiment is a module of `experiments` with `run(options) -> exit status`, a
 and a line of EXPERIMENTS; MODULES where the module has another name.
 """
 
+from experiments.config import classics
 from experiments.config.ecosystem import AuditEcosystem
+from experiments.config.gallery import All
+from experiments.config.nielsen import Nielsen
 from experiments.config.options import CALL, PLACES, Folded, Options, Study, UsageError, of_run
+from experiments.config.studies import Inside, Pruning, Routes
 from experiments.config.training import Csv, Digits, Mnist
+from experiments.config.worked import Worked
 
 
 EXPERIMENTS = {
@@ -14,22 +19,36 @@ EXPERIMENTS = {
     "mnist": Mnist,
     "csv": Csv,
     "audit-ecosystem": AuditEcosystem,
+    "worked": Worked,
+    **classics.CLASSICS,
+    "routes": Routes,
+    "inside": Inside,
+    "pruning": Pruning,
+    "nielsen": Nielsen,
+    "all": All,
 }
 
-MODULES = {"csv": "table"}
+STUDIES = ("routes", "inside", "pruning")
+MODULES = {"csv": "table", "all": "gallery", "nielsen": "nielsen.run", **classics.MODULES, **{name: f"study.{name}" for name in STUDIES}}
 
 __all__ = [
     "CALL",
     "EXPERIMENTS",
     "MODULES",
     "PLACES",
+    "All",
     "AuditEcosystem",
     "Csv",
     "Digits",
     "Folded",
+    "Inside",
     "Mnist",
+    "Nielsen",
     "Options",
+    "Pruning",
+    "Routes",
     "Study",
     "UsageError",
+    "Worked",
     "of_run",
 ]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
 class AuditEcosystem:
     """Audit the custom rules of JAX, Optax and, where installed, Flax and Equinox with the gradient checker."""
+
+    gallery: ClassVar[tuple[str, ...]] = ("--sources", "optax")
 
     sources: tuple[str, ...] = ("jax", "optax", "flax", "equinox")
     """Whose rules: any of jax, optax, flax, equinox."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import tyro
 
@@ -26,6 +26,8 @@ class Digits(Folded):
 @dataclasses.dataclass(frozen=True)
 class Mnist(Options):
     """MNIST from its four IDX files: training on 60,000 images, accuracy on the 10,000 test images."""
+
+    gallery: ClassVar[tuple[str, ...]] = ("--data-dir", "{data}/mnist", "--epochs", "5")
 
     data_dir: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = dataclasses.field(kw_only=True)
     """Folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- files, gzip or raw."""

@@ -57,6 +57,7 @@ def line_chart(
     x_label: str,
     y_label: str,
     log_y: bool = False,
+    log_x: bool = False,
     y_range: tuple[float, float] | None = None,
     marks: Sequence[Mark] = (),
     description: str | None = None,
@@ -64,7 +65,7 @@ def line_chart(
 ) -> Markup:
     """An inline <svg> of the series, with a legend above where there are several.
 
-    On a logarithmic axis (`log_y`) zero and negative values leave gaps, as NaN and infinity do everywhere. Lines that
+    On a logarithmic axis (`log_y`, `log_x`) zero and negative values leave gaps, as NaN and infinity do everywhere. Lines that
     leave `y_range` are cut off at its edge.
 
     Raises: ValueError where nothing can be drawn, or where lengths disagree.
@@ -74,12 +75,12 @@ def line_chart(
     try:
         y = fit_scale(y_range or _all_values(series), _PLOT, 0.0, log=log_y)
         left = 14 + max((text_width(label) for _, label in spaced(y, upright=True, most=6)), default=0.0)
-        x = fit_scale([*_all_x(series), *(m.x for m in marks)], left, width - 8, pad=0.03)
+        x = fit_scale([*_all_x(series), *(m.x for m in marks)], left, width - 8, log=log_x, pad=0.03)
     except ValueError as error:
         raise ValueError(f"line_chart {title!r}: {error}") from None
     top = head_height + LINE + lanes_height(marks, x) + 4
     y = dataclasses.replace(y, start=top + _PLOT, stop=top)
-    whole = all(v.is_integer() for v in finite(_all_x(series)))
+    whole = not log_x and all(v.is_integer() for v in finite(_all_x(series)))
     return drawing(
         width,
         y.start + _BELOW,

@@ -13,7 +13,7 @@ class Markup(str):
 
 
 EMPTY = Markup("")
-_VOID = frozenset(("meta", "br", "hr", "col"))
+_VOID = frozenset(("meta", "br", "hr", "col", "img", "input"))
 _NO_CONTROLS = {code: "\ufffd" for code in range(32) if code not in (9, 10, 13)}
 
 

@@ -13,7 +13,9 @@ from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import updates
 from jaxbp.training.keeping import Keeping
+from jaxbp.training.masking import require_mask
 from jaxbp.training.order import Order
+from jaxbp.training.precision import require_float32, require_precision
 from jaxbp.training.state import Data, Plan
 
 
@@ -64,10 +66,13 @@ def require_options(name: str, options: Any) -> None:
             inputs.require_positive(name, what, getattr(options, what))
     for what in ("shuffle", "evaluate_training"):
         inputs.require_flag(name, what, getattr(options, what))
+    if not isinstance(options.diagnose, bool):
+        inputs.require_positive(name, "diagnose", options.diagnose)
     if options.progress is not None and not callable(options.progress):
         raise TypeError(f"{name}: progress: a function of (epoch, info) was expected, got {options.progress!r}")
     if options.keeping is not None and not isinstance(options.keeping, Keeping):
         raise TypeError(f"{name}: keeping: a jaxbp.training.Keeping(folder, facts) was expected, got {options.keeping!r}")
+    require_precision(name, options.precision)
     require_one_of(name, "remainder", options.remainder, ("short", "drop"))
     require_one_of(name, "gradient", options.gradient, ("manual", "autodiff"))
     require_one_of(name, "reduction", options.reduction, ("mean", "sum"))
@@ -135,7 +140,7 @@ def _weights(name: str, what: str, sample_weight: Any, n: int) -> np.ndarray:
     return values
 
 
-def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None) -> Any:
+def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None, mask: Any = None) -> Any:
     """Raise unless net, params, loss and data fit each other; returns the specs of the outputs for all rows."""
     n = inputs.batch_size(x)
     scale = () if plan.scale is None else jax.eval_shape(plan.scale.fit, x, jnp.ones(n))
@@ -145,6 +150,9 @@ def require_fit(plan: Plan, x: Any, targets: Any, params: Any = None) -> Any:
     if params is None:  # checks of values, such as ids within a table, look at the shapes of params alone
         params = jax.tree.map(lambda s: np.broadcast_to(np.zeros((), s.dtype), s.shape), expected)
     inputs.check_batch(plan.net, params, x if plan.scale is None else batch(jax.tree.unflatten(treedef, leaves)))
+    require_float32("fit", plan.precision, params)
+    if mask is not None:
+        require_mask("fit", mask, params)
     outputs = batch(out_spec)
     inputs.check_targets(plan.loss, outputs, targets, x)
     return outputs

@@ -12,6 +12,7 @@ import numpy as np
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training import doors, engine
+from jaxbp.training.diagnosis import LOOKS, Diagnosis, as_diagnosis
 from jaxbp.training.state import NONFINITE, Data
 from jaxbp.training.task import Options, Task, make_data, make_job, prepare
 
@@ -23,7 +24,7 @@ class FitResult(NamedTuple):
     optimiser's after the last epoch. history: one array an epoch by name, "loss" and the metrics of the training set,
     "validation_loss" ... of the validation set. stop_reason: why training ended, in words. epochs: epochs done. best_epoch:
     the epoch that params belong to. scale: the fitted statistics of `scale`, () without: predict by
-    `net(params, apply(scale, x))`. seconds_compile, seconds_run: apart.
+    `net(params, apply(scale, x))`. seconds_compile, seconds_run: apart. diagnosis: what `diagnose` saw.
     """
 
     params: Any
@@ -35,6 +36,7 @@ class FitResult(NamedTuple):
     scale: Any
     seconds_compile: float
     seconds_run: float
+    diagnosis: Diagnosis | None = None
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in self.history.items() if values.ndim == 1 and len(values))
@@ -68,6 +70,9 @@ def fit(
     chunk: int | None = None,
     progress: Callable | None = None,
     keeping: Any = None,
+    diagnose: bool | int = False,
+    mask: Any = None,
+    precision: Any = None,
 ) -> FitResult:
     """params <- params + update(gradient of the loss of a batch), batch by batch, `epochs` times through the data.
 
@@ -101,6 +106,15 @@ def fit(
         one call, or about 20 where there is somebody to tell or it is kept.
       keeping: `jaxbp.training.Keeping(folder, facts)`: a checkpoint after every call, and with resume=True the run goes on with
         the last one, to the same bits.
+      diagnose: True looks inside the net, layer by layer, at the first batch of an epoch: errors, gradients, update ratios,
+        input activations, saturated and dead units (`jaxbp.training.diagnosis`), in so many epochs as cost less than a tenth of
+        the time; a number k in every k-th epoch. The result has it as `diagnosis`.
+      precision: `jaxbp.training.mixed_precision("bfloat16")` or "float16": the training passes in that dtype, the params that it
+        updates and gives, their gradient and the optimiser in float32; evaluations in float32. With a loss scale that is found
+        on the way the history has "loss_scale" and "skipped_steps". Without it params of a narrow dtype stay in it, and only
+        their gradient and the optimiser are in float32.
+      mask: a tree like params of booleans, or one for a leaf: what is False is 0 from the start and stays exactly 0, also under
+        weight decay and momentum (`jaxbp.training.pruning` makes such masks). Another mask compiles nothing.
 
     A run that turns non-finite stops: a RuntimeWarning is issued, `stop_reason` names the epoch and the first leaf, params
     and history are those of the epochs before.
@@ -109,7 +123,7 @@ def fit(
     """
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
-        evaluate_training, chunk, progress, stop, accumulate, keeping, class_weight,
+        evaluate_training, chunk, progress, stop, accumulate, keeping, class_weight, diagnose, mask, precision,
     )  # fmt: skip
     task = prepare("fit", net, loss, optimizer, x, targets, options)
     sets, set_rows = {}, {}
@@ -121,9 +135,10 @@ def fit(
     state, (reason,) = ran.state, engine.stop_reasons(job.plan, ran.state, epochs)
     if int(state.stop) == NONFINITE:
         warnings.warn(f"fit: {reason}", RuntimeWarning, stacklevel=2)
+    looks = ran.history.pop(LOOKS, None)
     return FitResult(
         state.chosen, state.opt_state, ran.history, reason, int(state.epoch), int(state.best_epoch), state.scale,
-        ran.seconds_compile, ran.seconds_run,
+        ran.seconds_compile, ran.seconds_run, as_diagnosis(net, state.params, looks),
     )  # fmt: skip
 
 

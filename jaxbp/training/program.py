@@ -21,6 +21,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxbp import inputs, tree
+from jaxbp.training import diagnosis, masking, precision
 from jaxbp.training.evaluation import add_up, evaluate, predict, sums, values
 from jaxbp.training.state import NONFINITE, PADDING, RULE, RUNNING, Data, Plan, TrainState, finite_flags
 from jaxbp.training.stopping import Epoch
@@ -73,13 +74,19 @@ def trial_key(key: jax.Array, seed: Any, number: Any) -> jax.Array:
 def _start_one(plan: Plan, data: Data, params: Any, hyper: Any, key: jax.Array, rows: jax.Array, stop: Any) -> TrainState:
     plan = plan.at(hyper)
     scale = () if plan.scale is None else plan.scale.fit(data.x, row_weights(data, rows))
+    params, mask = masking.began(params)
     if params is None:
         params, _ = plan.net.init(key, example_spec(plan, data, scale))
+    if plan.precision is not None:
+        params = precision.widened(params)
+    opt_state = plan.optimizer.init(precision.widened(params))
+    if mask is not None:
+        params, opt_state = masking.under(mask, params, opt_state)
     count = lambda n: jnp.asarray(n, jnp.int32)
     state = TrainState(
-        params, plan.optimizer.init(params), scale, hyper, key, epoch=count(0), step=count(0), stop=count(stop), leaf=count(-1),
+        params, opt_state, scale, hyper, key, epoch=count(0), step=count(0), stop=count(stop), leaf=count(-1),
         rate=jnp.ones((), jnp.float32), memory=tuple(rule.init() for rule in plan.stop), best=params if plan.keeps else (),
-        best_epoch=count(0),
+        best_epoch=count(0), loss_scale=precision.start_scale(plan.precision),
     )  # fmt: skip
     return jax.tree.map(_own, state)
 
@@ -116,10 +123,11 @@ def train_epoch(
         return carry, sums(metrics, *of_batch)
 
     batches = (order, draw_keys(plan, state, order.shape[0]))
-    (params, opt_state), parts = lax.scan(one, (state.params, state.opt_state), batches)
+    (params, opt_state, scale), parts = lax.scan(one, (state.params, state.opt_state, state.loss_scale), batches)
     steps = state.step + _updates(plan, data, order)
     new = state._replace(params=params, opt_state=opt_state, epoch=state.epoch + 1, step=steps, best_epoch=state.epoch + 1)
-    info = values(metrics, add_up(parts))
+    new = new._replace(loss_scale=scale)
+    info = values(metrics, add_up(parts)) | precision.scale_info(state.loss_scale, scale)
     flags = finite_flags(new.params, info["loss"])
     for prefix, rows_of_set in rows.items():
         info |= evaluate(plan, new, sets[prefix], rows_of_set, prefix)
@@ -217,25 +225,28 @@ def _chunk(
         state, history = lax.map(trial, (state, streams))
         history = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), history)
     else:
-        state, history = _epochs(room, lambda state, order: one(state, order, rows), state, order, length)
+        look = functools.partial(diagnosis.between, plan, data) if plan.diagnose else None
+        state, history = _epochs(room, lambda state, order: one(state, order, rows), state, order, length, look)
     return state, history, _predictions(plan, sets, rows, streams, state)
 
 
-def _epochs(room: int, epoch: Any, state: TrainState, order: jax.Array, length: Any) -> tuple[TrainState, dict]:
-    """The loop over epochs, ended early when no trial runs."""
+def _epochs(room: int, epoch: Any, state: TrainState, order: jax.Array, length: Any, look: Any = None) -> tuple[TrainState, dict]:
+    """The loop over epochs, ended early when no trial runs. look(state, order): looks inside the net before some of them."""
     shapes = jax.eval_shape(epoch, state, order[0])[1]
     history = jax.tree.map(lambda s: jnp.full((room, *s.shape), jnp.nan, s.dtype), shapes)
 
-    def runs(loop: tuple) -> jax.Array:
-        i, state, _ = loop
-        return (i < length) & jnp.any(state.stop == RUNNING)
+    def runs(last: Any, loop: tuple) -> jax.Array:
+        i, state, *_ = loop
+        return (i < last) & jnp.any(state.stop == RUNNING)
 
     def body(loop: tuple) -> tuple:
         i, state, history = loop
         state, info = epoch(state, order[i % order.shape[0]])
         return i + 1, state, jax.tree.map(lambda h, v: h.at[i].set(v), history, info)
 
-    _, state, history = lax.while_loop(runs, body, (jnp.zeros((), jnp.int32), state, history))
+    upto = lambda last, loop: lax.while_loop(functools.partial(runs, last), body, loop)
+    loop = jnp.zeros((), jnp.int32), state, history
+    _, state, history = upto(length, loop) if look is None else look(order, room, length, runs, upto, loop)
     return state, history
 
 

@@ -12,6 +12,7 @@ import optax
 from jaxbp import tree
 from jaxbp.contracts import Layer, Loss
 from jaxbp.training.metrics import Metric
+from jaxbp.training.precision import Precision
 from jaxbp.training.scaling import Scale
 from jaxbp.training.stopping import StoppingRule
 
@@ -39,6 +40,7 @@ class TrainState(NamedTuple):
     memory: tuple  # of each stopping rule
     best: Any  # the params of the best epoch where a rule keeps them, else ()
     best_epoch: jax.Array  # int32, the epoch that `chosen` params belong to
+    loss_scale: Any = ()  # a `precision.ScaleState` where the loss scale is found on the way
 
     @property
     def chosen(self) -> Any:
@@ -83,13 +85,23 @@ class Plan(NamedTuple):
     predict: bool  # give the outputs for the validation rows at the end
     stop: tuple[StoppingRule, ...] = ()
     accumulate: int = 1  # parts that a batch is cut into
+    diagnose: int = 0  # look inside the net in one of so many epochs, 0 never
+    precision: Precision | None = None  # passes in bfloat16 or float16, params in float32
     setup: Callable | None = None  # (**hyper) -> Setup, instead of net, loss, optimizer and penalty
 
     @property
     def for_start(self) -> Plan:
         """The part that `start` reads: plans that differ in the rest share its program."""
         return self._replace(
-            loss=None, penalty=None, reduction="", gradient="", metrics=(), skip_empty=False, predict=False, accumulate=1
+            loss=None,
+            penalty=None,
+            reduction="",
+            gradient="",
+            metrics=(),
+            skip_empty=False,
+            predict=False,
+            accumulate=1,
+            diagnose=0,
         )
 
     @property

@@ -12,9 +12,10 @@ import optax
 
 from jaxbp import inputs
 from jaxbp.contracts import Layer, Loss
-from jaxbp.training import doors
+from jaxbp.training import diagnosis, doors
 from jaxbp.training.class_metrics import class_weights
 from jaxbp.training.engine import Job
+from jaxbp.training.masking import Masked, masked_once
 from jaxbp.training.metrics import class_labels, resolve
 from jaxbp.training.order import Order, blocks, padded_rows, typed
 from jaxbp.training.program import Trials
@@ -48,6 +49,9 @@ class Options(NamedTuple):
     accumulate: int
     keeping: Any = None
     class_weight: Any = None
+    diagnose: Any = False
+    mask: Any = None
+    precision: Any = None
 
 
 class Task(NamedTuple):
@@ -85,12 +89,15 @@ def prepare(name: str, net: Layer, loss: Loss, optimizer: Any, x: Any, targets: 
     scale = as_scale(options.scale)
     takes_nan = scale is not None and scale.takes_nan
     x, targets, weight = doors.examples(name, x, targets, options.sample_weight, takes_nan=takes_nan)
+    optimizer = with_extra_args(optimizer)
+    if options.mask is not None:
+        optimizer = masked_once(optimizer)
     plan = Plan(
-        net, loss, with_extra_args(optimizer), options.penalty, options.reduction, options.gradient, (),
+        net, loss, optimizer, options.penalty, options.reduction, options.gradient, (),
         scale, trials="", skip_empty=False, predict=False, stop=as_rules(options.stop),
-        accumulate=options.accumulate,
+        accumulate=options.accumulate, precision=options.precision,
     )  # fmt: skip
-    outputs = doors.require_fit(plan, x, targets, options.params)
+    outputs = doors.require_fit(plan, x, targets, options.params, options.mask)
     plan = plan._replace(metrics=resolve(options.metrics, loss, outputs, targets))
     by_class = weights_of_classes(name, options.class_weight, outputs, targets)
     task = Task(name, plan, x, targets, weight, outputs, typed(options.key), options, by_class)
@@ -130,7 +137,9 @@ def make_job(task: Task, trials: Trials | None, train: tuple[np.ndarray, ...], s
     doors.require_parts_of_batches(task.name, batch_size, task.plan)
     weight = task.training_weight
     zeros = weight is not None and bool(np.any(weight == 0))
-    plan = task.plan._replace(trials="vmap" if many else "", skip_empty=order.uneven or zeros)
+    plan = task.plan._replace(
+        trials="vmap" if many else "", skip_empty=order.uneven or zeros, diagnose=diagnosis.every(options.diagnose, order.longest)
+    )
     data = make_data(task.x, task.targets, weight, order.short or order.uneven)
     if options.evaluate_training:
         sets = {"": make_data(task.x, task.targets, task.weight, True), **sets}
@@ -139,8 +148,9 @@ def make_job(task: Task, trials: Trials | None, train: tuple[np.ndarray, ...], s
     tables = {prefix: table(rows, inputs.batch_size(sets[prefix].x), many) for prefix, rows in set_rows.items()}
     cut = {prefix: blocks(rows, inputs.batch_size(sets[prefix].x), EVALUATION_BLOCK) for prefix, rows in tables.items()}
     rows = table(train, n, many)
+    params = options.params if options.mask is None else Masked(options.params, options.mask)
     return Job(
-        plan, task.key, trials, options.params, data, rows, sets, cut, order, options.epochs, options.chunk, options.progress,
+        plan, task.key, trials, params, data, rows, sets, cut, order, options.epochs, options.chunk, options.progress,
         keeping=options.keeping,
     )  # fmt: skip
 

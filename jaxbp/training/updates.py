@@ -8,11 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax import lax
 
 from jaxbp import backprop, inputs, tree
-from jaxbp.factors import at_least_float32
-from jaxbp.training.metrics import weighted
+from jaxbp.training import gradients, precision
 from jaxbp.training.state import Data, Plan, TrainState
 
 
@@ -20,11 +18,13 @@ DRAWS = 2**31 - 1  # the branch of a trial's key that training draws from: init 
 
 
 def take(plan: Plan, data: Data, scale: Any, rows: jax.Array) -> tuple[Any, Any, jax.Array | None]:
-    """(x, targets, weight) of these rows, scaled; the padding row n has weight 0."""
+    """(x, targets, weight) of these rows, scaled; the padding row n has weight 0. Under a precision x is in float32."""
     pick = lambda a: jnp.take(a, rows, axis=0, mode="clip")
     x = jax.tree.map(pick, data.x)
     if plan.scale is not None:
         x = plan.scale.apply(scale, x)
+    if plan.precision is not None:
+        x = tree.cast(x, jnp.float32)
     return x, jax.tree.map(pick, data.targets), None if data.weight is None else pick(data.weight)
 
 
@@ -35,62 +35,61 @@ def example_spec(plan: Plan, data: Data, scale: Any) -> Any:
 
 
 def gradient(plan: Plan) -> Any:
-    """f(params, x, targets, ...) -> ((value, aux), grads), by hand or by `jax.grad` of the same mathematics."""
-    options = {"penalty": plan.penalty, "reduction": plan.reduction, "has_aux": True}
-    if plan.gradient == "manual":
-        return backprop.value_and_grad(plan.net, plan.loss, **options)
-    return jax.value_and_grad(backprop.objective(plan.net, plan.loss, **options), has_aux=True)
+    """f(params, x, targets, ...) -> ((value, aux), grads) in one pass, by hand or by `jax.grad`; grads in at least float32."""
+    by = gradients.by_hand if plan.gradient == "manual" else gradients.by_autodiff
+    return by(plan.net, plan.loss, penalty=plan.penalty, reduction=plan.reduction)
 
 
 def accumulated_gradient(plan: Plan) -> Any:
-    """`gradient` over plan.accumulate parts of the batch, one after another: the memory of one part, sums in float32.
+    """`gradient` over plan.accumulate parts of the batch; the penalty is added once."""
+    find = gradients.in_parts(gradient(plan._replace(penalty=None, reduction="sum")), plan.accumulate, plan.reduction)
+    return _penalized(plan, find)
 
-    The mean is that of the whole batch, sum w l / sum w, and the penalty is added once.
-    """
-    of_part = gradient(plan._replace(penalty=None, reduction="sum"))
 
-    def f(params: Any, x: Any, targets: Any, *, sample_weight: Any = None, key: Any = None) -> tuple:
-        parts = jax.tree.map(lambda a: a.reshape(plan.accumulate, -1, *a.shape[1:]), (x, targets, sample_weight))
-        keys = None if key is None else jax.random.split(key, plan.accumulate)
+def batch_gradient(plan: Plan) -> Any:
+    """The gradient that a step takes: in as many parts and in such a precision as the plan has it."""
+    find = gradient if plan.accumulate == 1 else accumulated_gradient
+    if plan.precision is None:
+        return find(plan)
+    return _penalized(plan, gradients.lowering(plan.precision, find(plan._replace(penalty=None))))
 
-        def add(carry: tuple, part: tuple) -> tuple:
-            (x, targets, weight), key = part
-            (value, aux), grads = of_part(params, x, targets, sample_weight=weight, key=key)
-            return jax.tree.map(lambda a, b: a + b.astype(a.dtype), carry, (value, grads)), (aux.outputs, aux.losses)
 
-        wide = lambda a: jnp.zeros(a.shape, at_least_float32(a))
-        start = jnp.zeros((), at_least_float32(jax.tree.leaves(params)[0])), jax.tree.map(wide, params)
-        (value, grads), collected = lax.scan(add, start, (parts, keys))
-        outputs, losses = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), collected)
-        if plan.reduction == "mean":
-            total = weighted(losses, sample_weight)[1]
-            value, grads = jax.tree.map(lambda a: a / jnp.where(total == 0, 1, total).astype(a.dtype), (value, grads))
-        if plan.penalty is not None:
-            value = value + plan.penalty.forward(params)
-            grads = jax.tree.map(lambda g, p: g + p.astype(g.dtype), grads, plan.penalty.backward(params))
-        return (value, backprop.Aux(outputs, losses, jax.tree.map(lambda _: None, params))), grads
-
-    return f
+def _penalized(plan: Plan, find: Any) -> Any:
+    if plan.penalty is None:
+        return find
+    slope = plan.penalty.backward if plan.gradient == "manual" else jax.grad(plan.penalty.forward)
+    return gradients.penalized(plan.penalty, slope, find)
 
 
 def step(plan: Plan, data: Data, state: TrainState, carry: tuple, batch: tuple) -> tuple[tuple, tuple]:
-    """One update by one batch. carry: (params, opt_state); batch: (rows, key or None); info: what `sums` takes of the batch.
+    """One update by one batch. carry: (params, opt_state, loss scale); batch: (rows, key or None); info: what `sums` takes of it.
 
     All of a batch uses the weights as they were before it. A batch of nothing but weight 0 changes nothing.
     """
-    params, opt_state = carry
+    params, opt_state, scale = carry
     rows, key = batch
     x, targets, weight = take(plan, data, state.scale, rows)
-    find = gradient(plan) if plan.accumulate == 1 else accumulated_gradient(plan)
-    (value, aux), grads = find(params, x, targets, sample_weight=weight, key=key)
-    value_fn = functools.partial(_value, plan, x, targets, weight, key)
-    updates, new_opt_state = plan.optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=value_fn)
+    loss_scale = precision.scale_of(plan.precision, scale)
+    (value, aux), grads = batch_gradient(plan)(params, x, targets, sample_weight=weight, key=key, loss_scale=loss_scale)
+    updates, opt_state = update_of(plan, (params, opt_state), value, grads, (x, targets, weight, key))
     if plan.stop:  # rules may have cut the learning rate
         updates = tree.scale(state.rate, updates)
-    new = (backprop.update_statistics(_apply(params, updates), aux.statistics), new_opt_state)
+    new = (backprop.update_statistics(_apply(params, updates), aux.statistics), opt_state)
+    if scale:
+        scale, made = precision.next_scale(plan.precision, scale, grads)
+        new = tree.where(made, new, carry[:2])
+    new = (*new, scale)
     if plan.skip_empty and weight is not None:
         new = tree.where(jnp.any(weight != 0), new, carry)
     return new, (aux.outputs, aux.losses, targets, weight)
+
+
+def update_of(plan: Plan, carry: tuple, value: jax.Array, grads: Any, batch: tuple) -> tuple[Any, Any]:
+    """(updates, new opt_state) of the optimiser, which sees all in at least float32; batch: (x, targets, weight, key)."""
+    params, opt_state = carry
+    value_fn = functools.partial(_value, plan, *batch)  # for a line search
+    params, grads = precision.widened((params, grads))
+    return plan.optimizer.update(grads, opt_state, params, value=value, grad=grads, value_fn=value_fn)
 
 
 def draw_keys(plan: Plan, state: TrainState, steps: int) -> Any:
@@ -106,8 +105,11 @@ def draw_keys(plan: Plan, state: TrainState, steps: int) -> Any:
 
 def _value(plan: Plan, x: Any, targets: Any, weight: Any, key: Any, params: Any) -> jax.Array:
     """The objective of this batch as a function of params, for optimisers with a line search."""
-    f = backprop.objective(plan.net, plan.loss, penalty=plan.penalty, reduction=plan.reduction)
-    return f(params, x, targets, sample_weight=weight, key=key)
+    f = backprop.objective(plan.net, plan.loss, reduction=plan.reduction)
+    penalty = 0 if plan.penalty is None else plan.penalty.forward(params)
+    if plan.precision is not None:
+        params, x = precision.lowered(plan.precision, params), tree.cast(x, plan.precision.compute)
+    return f(params, x, targets, sample_weight=weight, key=key) + penalty
 
 
 def _apply(params: Any, updates: Any) -> Any:

@@ -54,6 +54,7 @@ def cross_validate(
     chunk: int | None = None,
     progress: Callable | None = None,
     keeping: Any = None,
+    precision: Any = None,
 ) -> CVResult:
     """Train on all rows but a fold, score on the fold, for every fold: one compiled program, mapped over the folds.
 
@@ -85,6 +86,7 @@ def cross_validate(
     options = Options(
         key, epochs, batch_size, params, sample_weight, penalty, reduction, gradient, metrics, scale, shuffle, remainder,
         evaluate_training, chunk, progress, stop, accumulate, keeping, class_weight,
+        precision=precision,
     )  # fmt: skip
     task = prepare("cross_validate", net, loss, optimizer, x, targets, options)
     rare = rare_class(task, folds, stratified)

@@ -163,6 +163,7 @@ def sweep(
     chunk: int | None = None,
     progress: Callable | None = None,
     keeping: Any = None,
+    precision: Any = None,
 ) -> SweepResult:
     """Cross-validate every setting with every seed, all trials of a bucket in one compiled program.
 
@@ -177,7 +178,7 @@ def sweep(
     settings = _checked(settings, seeds, static)
     options = Options(
         key, epochs, batch_size, None, sample_weight, None, reduction, gradient, metrics, scale, shuffle, remainder, False,
-        chunk, progress, stop, accumulate, keeping,
+        chunk, progress, stop, accumulate, keeping, precision=precision,
     )  # fmt: skip
     parts, splits, stopped_on = [], None, None
     for structure, members in _buckets(settings, static):
