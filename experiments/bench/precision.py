@@ -169,13 +169,8 @@ def digits(_: int) -> bool:
         skipped = ran.history["skipped_steps"].sum() if "skipped_steps" in ran.history else None
         scores = last["loss"], last["validation_loss"], 100 * last["validation_accuracy"]
         rows.append((name, gradient, *scores, last.get("loss_scale"), skipped, ran.seconds_run))
-    columns = [
-        "precision",
-        "gradient",
-        Column("loss", digits=4),
-        Column("held-out loss", digits=4),
-        Column("held-out accuracy", "%", digits=4),
-    ]
+    scores = Column("loss", digits=4), Column("held-out loss", digits=4), Column("held-out accuracy", "%", digits=4)
+    columns = ["precision", "gradient", *scores]
     columns += ["loss scale", "skipped", Column("run", "s", digits=2)]
     print(Table(columns, rows, "Digits, [64, 64, 10], Adam, 30 epochs, the last 360 images held out").to_text(130), flush=True)
     return True

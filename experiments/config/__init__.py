@@ -7,7 +7,7 @@ and a line of EXPERIMENTS; MODULES where the module has another name.
 from experiments.config import classics
 from experiments.config.ecosystem import AuditEcosystem
 from experiments.config.gallery import All
-from experiments.config.nielsen import Nielsen
+from experiments.config.nielsen import Nielsen, NielsenStudies
 from experiments.config.options import CALL, PLACES, Folded, Options, Study, UsageError, of_run
 from experiments.config.studies import Inside, Pruning, Routes
 from experiments.config.training import Csv, Digits, Mnist
@@ -25,11 +25,13 @@ EXPERIMENTS = {
     "inside": Inside,
     "pruning": Pruning,
     "nielsen": Nielsen,
+    "nielsen-studies": NielsenStudies,
     "all": All,
 }
 
+NIELSEN = {"nielsen": "nielsen.run", "nielsen-studies": "nielsen.studies"}
 STUDIES = ("routes", "inside", "pruning")
-MODULES = {"csv": "table", "all": "gallery", "nielsen": "nielsen.run", **classics.MODULES, **{name: f"study.{name}" for name in STUDIES}}
+MODULES = {"csv": "table", "all": "gallery", **NIELSEN, **classics.MODULES, **{name: f"study.{name}" for name in STUDIES}}
 
 __all__ = [
     "CALL",
@@ -44,6 +46,7 @@ __all__ = [
     "Inside",
     "Mnist",
     "Nielsen",
+    "NielsenStudies",
     "Options",
     "Pruning",
     "Routes",

@@ -89,12 +89,12 @@ def mixed_precision(compute: Any = "bfloat16", *, loss_scale: Any = "default") -
         raise ValueError(f"mixed_precision: compute is 'bfloat16' or 'float16', got {name!r}; leave out precision= for float32")
     if isinstance(loss_scale, str) and loss_scale == "default":
         loss_scale = dynamic() if name == "float16" else None
-    if not (loss_scale is None or isinstance(loss_scale, DynamicScale)):
-        inputs.require_positive("mixed_precision", "loss_scale", loss_scale, whole=False)
-        if not loss_scale < math.inf:
-            raise ValueError(f"mixed_precision: loss_scale has to be finite, got {loss_scale!r}")
-        loss_scale = float(loss_scale)
-    return Precision(name, loss_scale)
+    if loss_scale is None or isinstance(loss_scale, DynamicScale):
+        return Precision(name, loss_scale)
+    inputs.require_positive("mixed_precision", "loss_scale", loss_scale, whole=False)
+    if not float(loss_scale) < math.inf:
+        raise ValueError(f"mixed_precision: loss_scale has to be finite, got {loss_scale!r}")
+    return Precision(name, float(loss_scale))
 
 
 def require_precision(name: str, precision: Any) -> None:
@@ -157,10 +157,8 @@ def scale_of(precision: Precision | None, state: Any) -> Any:
     return state.scale if isinstance(state, ScaleState) else precision and precision.loss_scale
 
 
-def next_scale(precision: Precision, state: ScaleState, grads: Any) -> tuple[ScaleState, jax.Array]:
+def next_scale(rule: DynamicScale, state: ScaleState, grads: Any) -> tuple[ScaleState, jax.Array]:
     """(the next state, whether this update is made)."""
-    rule = precision.loss_scale
-    assert isinstance(rule, DynamicScale)
     finite = jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)] or [jnp.ones((), bool)]).all()
     made = finite | (state.scale <= LEAST)
     in_a_row = jnp.where(finite, state.finite + 1, 0)

@@ -75,8 +75,8 @@ def step(plan: Plan, data: Data, state: TrainState, carry: tuple, batch: tuple) 
     if plan.stop:  # rules may have cut the learning rate
         updates = tree.scale(state.rate, updates)
     new = (backprop.update_statistics(_apply(params, updates), aux.statistics), opt_state)
-    if scale:
-        scale, made = precision.next_scale(plan.precision, scale, grads)
+    if plan.precision is not None and isinstance(plan.precision.loss_scale, precision.DynamicScale):
+        scale, made = precision.next_scale(plan.precision.loss_scale, scale, grads)
         new = tree.where(made, new, carry[:2])
     new = (*new, scale)
     if plan.skip_empty and weight is not None:

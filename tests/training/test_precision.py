@@ -15,7 +15,7 @@ from small_fit import ADAM, KEY, LABELS, LOSS, MOMENTUM, NET, SMALL, X
 import jaxbp as bp
 from jaxbp import penalties, tree
 from jaxbp.training import Keeping, dynamic, fit, mixed_precision, patience, program
-from jaxbp.training.precision import LEAST, MOST, ScaleState, next_scale
+from jaxbp.training.precision import LEAST, MOST, DynamicScale, ScaleState, next_scale
 from jaxbp.validation import cross_validate, sweep
 
 
@@ -125,10 +125,10 @@ def test_narrow_params_without_it_have_their_gradient_and_optimiser_in_float32()
 # --- the loss scale on its way
 
 
-def after(state: ScaleState, *gradients: float, rule=None) -> tuple[list[float], list[bool]]:
+def after(rule: DynamicScale, state: ScaleState, *gradients: float) -> tuple[list[float], list[bool]]:
     scales, made = [], []
     for g in gradients:
-        state, update = next_scale(mixed_precision("float16", loss_scale=rule), state, {"w": jnp.array([1.0, g])})
+        state, update = next_scale(rule, state, {"w": jnp.array([1.0, g])})
         scales.append(float(state.scale))
         made.append(bool(update))
     return scales, made
@@ -140,12 +140,12 @@ def scale_state(scale: float) -> ScaleState:
 
 def test_the_scale_grows_after_finite_updates_and_backs_off_at_others():
     rule, inf, nan = dynamic(8, every=2, growth=4, backoff=0.25), np.inf, np.nan
-    scales, made = after(scale_state(8), 1, 1, 1, inf, 1, nan, 1, 1, rule=rule)
+    scales, made = after(rule, scale_state(8), 1, 1, 1, inf, 1, nan, 1, 1)
     assert scales == [8, 32, 32, 8, 8, 2, 2, 8]
     assert made == [True, True, True, False, True, False, True, True]
-    assert after(scale_state(MOST), 1, 1, rule=rule)[0] == [MOST, MOST]
+    assert after(rule, scale_state(MOST), 1, 1)[0] == [MOST, MOST]
     # at 1 no smaller scale would help: the update is made, and shows
-    assert after(scale_state(2), inf, inf, rule=rule) == ([LEAST, LEAST], [False, True])
+    assert after(rule, scale_state(2), inf, inf) == ([LEAST, LEAST], [False, True])
 
 
 def test_an_overflowing_update_is_left_out():
