@@ -10,6 +10,7 @@ Both are compiled before they are timed, run in turns, and the ratio is the medi
 from __future__ import annotations
 
 import argparse
+import functools
 import pathlib
 import statistics
 import time
@@ -69,6 +70,15 @@ def main() -> None:
         )
 
 
+def one_round(options: Nielsen, sets: data.Sets, given: tuple) -> tuple:
+    """(seconds of ours, seconds of the plain scan, our result, its costs, its hits)."""
+    begun = time.perf_counter()
+    result = reproduce(options, sets)
+    between = time.perf_counter()
+    _, ((cost, hits), _) = jax.block_until_ready(plain(*given, options.learning_rate, options.weight_decay))
+    return between - begun, time.perf_counter() - between, result, cost, hits
+
+
 def compare(options: Nielsen, sets: data.Sets, rounds: int) -> None:
     n = options.samples or len(sets.train.labels)
     script, layers = recipe.began(options.legacy_seed, len(sets.train.labels), options.sizes, large=True)
@@ -76,18 +86,13 @@ def compare(options: Nielsen, sets: data.Sets, rounds: int) -> None:
     with jax.enable_x64():
         params = tuple((jnp.asarray(layer.w.T), jnp.asarray(layer.b)) for layer in layers)
         train, test = (tuple(map(jnp.asarray, images)) for images in (sets.train.rows(slice(n)), sets.test))
+        both = functools.partial(one_round, options, sets, (params, train, test, orders))
+        _, _, result, cost, hits = both()  # compiles
         seconds: dict[str, list[float]] = {"ours": [], "plain": []}
-        for i in range(rounds + 1):
-            begun = time.perf_counter()
-            result = reproduce(options, sets)
-            between = time.perf_counter()
-            _, ((cost, hits), _) = jax.block_until_ready(
-                plain(params, train, test, orders, options.learning_rate, options.weight_decay)
-            )
-            ended = time.perf_counter()
-            if i:  # the first round compiled
-                seconds["ours"].append(between - begun)
-                seconds["plain"].append(ended - between)
+        for _ in range(rounds):
+            ours, there, result, cost, hits = both()
+            seconds["ours"].append(ours)
+            seconds["plain"].append(there)
     ratio = statistics.median(a / b for a, b in zip(seconds["ours"], seconds["plain"], strict=True))
     ours, there = (statistics.median(s) for s in seconds.values())
     apart = np.max(np.abs(np.asarray(cost) - result.history["test_cost"]))

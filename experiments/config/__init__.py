@@ -4,7 +4,7 @@ An experiment is a module of `experiments` with `run(options) -> exit status`, a
 and a line of EXPERIMENTS; MODULES where the module has another name.
 """
 
-from experiments.config import classics
+from experiments.config import classics, uses
 from experiments.config.ecosystem import AuditEcosystem
 from experiments.config.gallery import All
 from experiments.config.nielsen import Nielsen, NielsenStudies
@@ -26,12 +26,20 @@ EXPERIMENTS = {
     "pruning": Pruning,
     "nielsen": Nielsen,
     "nielsen-studies": NielsenStudies,
+    **uses.USES,
     "all": All,
 }
 
 NIELSEN = {"nielsen": "nielsen.run", "nielsen-studies": "nielsen.studies"}
 STUDIES = ("routes", "inside", "pruning")
-MODULES = {"csv": "table", "all": "gallery", **NIELSEN, **classics.MODULES, **{name: f"study.{name}" for name in STUDIES}}
+MODULES = {
+    "csv": "table",
+    "all": "gallery",
+    **NIELSEN,
+    **classics.MODULES,
+    **uses.MODULES,
+    **{name: f"study.{name}" for name in STUDIES},
+}
 
 __all__ = [
     "CALL",
