@@ -37,6 +37,8 @@ class Earlier(NamedTuple):
 class Nielsen(Study):
     """A published run of "Neural Networks and Deep Learning", digit for digit, from its options alone."""
 
+    gallery: ClassVar[tuple[str, ...]] = ("--samples", "1000", "--epochs", "100", "--weight-decay", "0.1", "--data-dir", "{data}")
+
     data_dir: FOLDER = None
     """Folder that holds mnist/ with the four IDX files; by default the one that JAXBP_DATA names."""
     sizes: tuple[int, ...] = (784, 30, 10)

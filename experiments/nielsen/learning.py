@@ -131,6 +131,7 @@ def halving(options: NielsenStudies) -> Found:
     title = "Validation accuracy"
     chart = line_chart(series, title=title, x_label="epoch", y_label="right of 10,000", marks=marks, width=960)
     rate = line_chart([Series("η", halved.eta, x=epochs)], title="Learning rate", x_label="epoch", y_label="η", log_y=True)
-    blocks: list[Any] = [figure(chart, title=title), grid(figure(rate, title="Learning rate"), table.to_html())]
+    end = f"At the end {halved.accuracy[-1]} of the validation images are right, at the constant rate {constant.accuracy[-1]}."
+    blocks: list[Any] = [figure(chart, title=title), end, grid(figure(rate, title="Learning rate"), table.to_html())]
     summary = {"accuracy": halved.accuracy, "eta": halved.eta, "cuts": halved.cuts, "constant": constant.accuracy}
     return Found("halving", Section("Halved learning rates", blocks, HALVING), numbers, summary, table)

@@ -87,10 +87,12 @@ def study() -> Found:
 
 
 def chart(cost: str, neurons: dict) -> object:
+    """Outputs and δ; with the cross-entropy they are one and the same here, as the target is 0."""
+    same = cost == "cross-entropy"
     series = [
-        Series(f"{what}, w = {w:g}, b = {b:g}", values, x=range(UPDATES + 1))
+        Series(f"{what}, w = {w:g}, b = {b:g}", values.tolist(), x=range(UPDATES + 1))
         for (_, w, b), neuron in neurons.items()
-        for what, values in (("output", neuron.output), ("δ", neuron.delta))
+        for what, values in ((("output = δ", neuron.output),) if same else (("output", neuron.output), ("δ", neuron.delta)))
     ]
     title = f"{cost.capitalize()} cost, η = {RATES[cost]:g}"
     return figure(line_chart(series, title=title, x_label="updates", y_label="output and δ"), title=title)

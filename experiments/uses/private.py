@@ -46,7 +46,7 @@ def train(options: DpSgd, data: shared.Data) -> Trained:
     for k, seed in enumerate(range(options.seed, options.seed + options.seeds)):
         rows, there = poisson(np.random.default_rng([seed, 7]), n, options.batch_size, steps)
         arrays: tuple = (shared.start(net, data.train, seed), data.train.images, data.train.labels, rows, there)
-        for r, rate in enumerate(rates / options.batch_size):
+        for r, rate in enumerate((rates / options.batch_size).tolist()):
             params, clipped[r, :, k] = private(*arrays, pairs, rate, jax.random.key(seed), of=net)
             accuracy[r, :, k] = [shared.accuracy(net, shared.one_of(params, i), data.test) for i in range(len(pairs))]
             plain[r, k] = shared.accuracy(net, unclipped(*arrays, rate, of=net), data.test)
