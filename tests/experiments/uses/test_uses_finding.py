@@ -6,6 +6,7 @@ import pytest
 
 import jaxbp as bp
 from experiments.config.uses import HardExamples, LabelNoise
+from experiments.datasets import Images
 from experiments.uses import hard_examples, label_noise, planting, ranking, shared
 
 
@@ -27,7 +28,7 @@ def ranked():
     data = shared.data(options, 0)
     labels = data.train.labels.copy()
     labels[:20] = (labels[:20] + 5) % 10
-    data = data._replace(train=data.train._replace(labels=labels))
+    data = data._replace(train=Images(data.train.images, labels, data.train.shape))
     net = shared.net(options, data.train)
     return options, net, data, ranking.rank(options, net, data)
 
