@@ -33,7 +33,7 @@ def test_the_whole_set_has_the_scale_that_its_gradients_have():
     params, x, labels = drawn()
     order = np.zeros((2, 1, 4), np.int32)
     scale, noise, signal, loss = batch_sizes.watched(params, x, labels, order, 0.1, of=NET, decay=0.9)
-    losses, grads = per_example.per_example_grads(NET, shared.LOSS)(params, x, labels)
+    losses, grads = jax.jit(per_example.per_example_grads(NET, shared.LOSS))(params, x, labels)
     flat = np.concatenate([np.asarray(g).reshape(len(x), -1) for g in jax.tree.leaves(grads)], 1)
     assert scale.shape == (2, 1)
     assert noise[0] == pytest.approx(flat.var(0).sum(), rel=1e-9)
@@ -117,6 +117,7 @@ def test_nothing_clipped_and_no_noise_is_plain_descent():
 CLIP = 0.7
 
 
+@jax.jit
 def ours(params, x, labels):
     return per_example.clipped_sum(NET, shared.LOSS, CLIP)(params, x, labels)[1]
 
@@ -127,11 +128,11 @@ def noise_in(noisy, clean):
 
 def handed_over(recipe):
     """The recipe without noise gives our sum; with it, noise of the standard deviation that was asked for."""
-    batch = drawn()
-    given = {"clip_norm": CLIP, "key": jax.random.key(3)}
+    batch, key = drawn(), jax.random.key(3)
+    noisy = jax.jit(lambda *batch, noise: recipe(NET, shared.LOSS, *batch, clip_norm=CLIP, noise_multiplier=noise, key=key))
     clean = ours(*batch)
-    assert np.abs(noise_in(recipe(NET, shared.LOSS, *batch, noise_multiplier=0.0, **given), clean)).max() < 1e-12
-    noise = noise_in(recipe(NET, shared.LOSS, *batch, noise_multiplier=2.0, **given), clean)
+    assert np.abs(noise_in(noisy(*batch, noise=0.0), clean)).max() < 1e-12
+    noise = noise_in(noisy(*batch, noise=2.0), clean)
     n = len(noise)
     assert noise.std() == pytest.approx(2 * CLIP, rel=4 / np.sqrt(2 * n))  # four standard errors
     assert abs(noise.mean()) < 4 * 2 * CLIP / np.sqrt(n)
@@ -144,9 +145,9 @@ def test_the_sum_is_handed_over_to_optax():
 def test_the_sum_is_that_of_optax_aggregate():
     """Which takes gradients one by one, and divides by their number."""
     params, x, labels = drawn()
-    _, grads = per_example.per_example_grads(NET, shared.LOSS)(params, x, labels)
+    _, grads = jax.jit(per_example.per_example_grads(NET, shared.LOSS))(params, x, labels)
     aggregate = optax.contrib.differentially_private_aggregate(CLIP, 0.0, key=jax.random.key(0))
-    mean, _ = aggregate.update(grads, aggregate.init(params))
+    mean, _ = jax.jit(aggregate.update)(grads, aggregate.init(params))
     for a, b in zip(jax.tree.leaves(ours(params, x, labels)), jax.tree.leaves(mean), strict=True):
         np.testing.assert_allclose(a, len(x) * np.asarray(b), rtol=1e-9, atol=1e-12)
 
