@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def accuracy_table(options: DpSgd, found: Trained) -> Table:
         rows.append((f"{noise:g}", epsilon if epsilon is None or math.isfinite(epsilon) else "∞", *cells))
     counted = "by dp-accounting" if found.epsilons is not None else "not counted: dp-accounting is not installed"
     note = (
-        f"Test accuracy in %, mean ± standard deviation over {options.seeds} seeds; plain: "
+        f"Test accuracy in %, mean ± standard deviation {shared.over_seeds(options)}; plain: "
         f"{shared.plus_minus(100 * found.plain)}. ε at δ = {options.delta:g}, {counted}, for one training; choosing the best of "
         f"several costs more. Rates: {', '.join(f'{options.learning_rate * f:g}' for f in FACTORS)}, the best by test accuracy."
     )
@@ -158,7 +159,8 @@ def cost(times: list[Timed], table: Table) -> Section:
 
 def over() -> Section:
     lead = "jaxbp clips and sums. Noise, calibration and account are a privacy library's; the sum is handed over like this."
-    return Section("Handing over", [code(inspect.getsource(hand_over.to_jax_privacy).rstrip())], lead)
+    recipe = re.sub(r"  # pyright:.*", "", inspect.getsource(hand_over.to_jax_privacy))
+    return Section("Handing over", [code(recipe.rstrip())], lead)
 
 
 def meaning(options: DpSgd, found: Trained) -> Section:

@@ -59,7 +59,7 @@ def figures(numbers: dict[str, float], ranked: Ranked, options: HardExamples) ->
         ("Norm and loss, means", f"{numbers['norm_and_loss']:.3f}", "rank correlation of the means along training"),
         ("Norm and loss, last epoch", f"{numbers['last_epoch']:.3f}", "rank correlation"),
         ("Early and late", f"{numbers['early_and_late']:.3f}", "rank correlation of the norms of the first and last third"),
-        ("Seed and seed", f"{numbers['seed_and_seed']:.3f}", f"rank correlation between {options.seeds} trainings"),
+        ("Seed and seed", f"{numbers['seed_and_seed']:.3f}", "rank correlation between trainings"),
         ("Test accuracy", f"{ranked.accuracy.mean():.4f}", "of the nets that ranked, mean"),
     ]
 
@@ -152,7 +152,7 @@ def what_differs(data: shared.Data, ranked: Ranked, above: np.ndarray, below: np
 
 
 def _alike(correlation: float) -> str:
-    return "nearly alike" if correlation > 0.95 else "much alike" if correlation > 0.8 else "not alike"
+    return "nearly alike" if correlation > 0.95 else "much alike" if correlation > 0.8 else "differently"
 
 
 def _why(numbers: dict[str, float]) -> str:
@@ -171,8 +171,8 @@ def _why(numbers: dict[str, float]) -> str:
 def kept_table(kept: dict[str, np.ndarray], ranked: Ranked, options: HardExamples) -> Table:
     rows = [(name, *(shared.plus_minus(100 * runs) for runs in values)) for name, values in kept.items()]
     note = (
-        f"Test accuracy in %, mean ± standard deviation over {options.seeds} seeds; as many steps whatever is kept. All images: "
-        f"{shared.plus_minus(100 * ranked.accuracy)}. The ranking itself was made with all of them."
+        f"Test accuracy in %, mean ± standard deviation {shared.over_seeds(options)}; as many steps whatever is kept. All "
+        f"images: {shared.plus_minus(100 * ranked.accuracy)}. The ranking itself was made with all of them."
     )
     columns = ["kept", *(Column(f"{share:.0%}") for share in KEPT)]
     return Table(columns, rows, title="Trained on a part of the images", note=note)

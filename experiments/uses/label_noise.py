@@ -143,14 +143,14 @@ def score_table(numbers: dict[str, dict[str, np.ndarray]], chance: float, option
             )
         )
     rows.append(("at random", f"{chance:.3f}", "–", f"{chance:.3f}", "–"))
-    note = f"Mean ± standard deviation over {options.seeds} seeds; compared run by run, beyond two standard errors."
+    note = f"Mean ± standard deviation {shared.over_seeds(options)}; compared run by run, beyond two standard errors."
     return Table(["score", "along the run", "", "trained net alone", " "], rows, title="Average precision", note=note)
 
 
 def accuracy_table(found: list[Found], options: LabelNoise) -> Table:
     names = list(found[0].accuracy)
     rows = [(name, shared.plus_minus([100 * f.accuracy[name] for f in found])) for name in names]
-    note = f"Test accuracy in %, true labels; mean ± standard deviation over {options.seeds} seeds. Scores along the run."
+    note = f"Test accuracy in %, true labels; mean ± standard deviation {shared.over_seeds(options)}. Scores along the run."
     return Table(["trained on", "accuracy"], rows, title="Trained anew", note=note)
 
 

@@ -131,8 +131,8 @@ def steps_table(reached: list[Reached], advice: np.ndarray, fit: tuple[float, fl
         rows.append((r.size, r.rate, r.median if there else None, spread, r.median * r.size if there else None, expected))
     columns = ["batch size", "best rate", "steps, median", "steps, mean", "examples", "steps by the estimate"]
     note = (
-        f"To a mean loss of {options.target:g} on {LOOKED_AT} training images, the best of {len(RATES)} rates, {options.seeds} "
-        "seeds. By the estimate: least steps × (1 + noise scale / batch size)."
+        f"To a mean loss of {options.target:g} on {LOOKED_AT} training images, the best of {len(RATES)} rates, "
+        f"{shared.over_seeds(options)}. By the estimate: least steps × (1 + noise scale / batch size)."
     )
     return Table([Column(c) for c in columns], rows, title=f"Steps to loss {options.target:g}", note=note)
 

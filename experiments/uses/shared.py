@@ -217,5 +217,10 @@ def named(data_: Data) -> str:
     return f"{number(len(data_.train))} {'digits' if data_.name == 'digits' else f'images of {data_.name}'}"
 
 
+def over_seeds(options: Use) -> str:
+    """ "over 3 seeds"."""
+    return f"over {options.seeds} seed{'' if options.seeds == 1 else 's'}"
+
+
 def finite(values: Any) -> bool:
     return bool(jnp.isfinite(jnp.asarray(values)).all())
