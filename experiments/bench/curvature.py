@@ -3,7 +3,7 @@
     python -m experiments.bench.curvature                    # everything
     python -m experiments.bench.curvature --only diagonals   # diagonals, kfac, products
 
-All programs are compiled; ours and its reference run in turn and each pair gives one ratio, as in `bench/per_example.py`. The
+All programs are compiled; ours and its reference run in turn and each pair gives one ratio, as `bench/paired.py` has it. The
 net is [784, 512, 512, 10] with softmax cross-entropy, the reference of diagonals and K-FAC one `jax.value_and_grad`, that of
 products JAX's own: `jax.jvp` of `jax.grad`, and `jax.jvp` with `jax.vjp` around the loss's Hessian. Lines marked "with the
 gradient" compute `value_and_grad` in the same program. Baselines have no goal: the square of `vmap(grad)`, and the same class by
@@ -12,7 +12,6 @@ class for the exact diagonal (`vmap` of `jax.vjp`), at the batch where their mem
 
 from __future__ import annotations
 
-import argparse
 import functools
 import sys
 from collections.abc import Callable
@@ -22,7 +21,8 @@ import jax
 import jax.numpy as jnp
 
 import jaxbp as bp
-from experiments.bench.per_example import LOSS, NET, SIZES, Line, compare, compiled, data
+from experiments.bench.paired import Line, compare, compiled, run
+from experiments.bench.per_example import LOSS, NET, SIZES, data
 from jaxbp import curvature
 
 
@@ -168,17 +168,5 @@ def products(pairs: int) -> list[Line]:
     return lines
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    groups = {"diagonals": diagonals, "kfac": kfac, "products": products}
-    parser.add_argument("--only", choices=groups)
-    parser.add_argument("--pairs", type=int, default=31)
-    options = parser.parse_args()
-    device = jax.devices()[0]
-    print(f"float32, {device.platform} ({device.device_kind}), {options.pairs} alternated pairs")
-    lines = [line for name, group in groups.items() if options.only in (None, name) for line in group(options.pairs)]
-    return int(not all(line.reached for line in lines))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, {"diagonals": diagonals, "kfac": kfac, "products": products}))
