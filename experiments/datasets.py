@@ -22,9 +22,12 @@ class Images(NamedTuple):
     def __len__(self) -> int:
         return len(self.labels)
 
+    def rows(self, rows: np.ndarray | slice) -> Images:
+        return Images(self.images[rows], self.labels[rows], self.shape)
+
     def first(self, n: int | None) -> Images:
         """The first n images, all of them for None."""
-        return Images(self.images[:n], self.labels[:n], self.shape)
+        return self.rows(slice(n))
 
 
 class Mnist(NamedTuple):
@@ -42,10 +45,11 @@ def digits() -> Images:
 
 
 def mnist(folder: pathlib.Path) -> Mnist:
-    """MNIST from the four standard IDX files in `folder`, each gzip or raw.
+    """MNIST from the four standard IDX files in `folder`, or in mnist/ there, each gzip or raw.
 
     Raises: UsageError for a missing, truncated or foreign file, or where images and labels do not pair up.
     """
+    folder = folder / "mnist" if (folder / "mnist").is_dir() else folder
     return Mnist(train=_pair(folder, "train"), test=_pair(folder, "t10k"))
 
 

@@ -6,13 +6,23 @@ from typing import Any
 
 import jax
 
-from jaxbp.compose import serial
-from jaxbp.contracts import Layer, elementwise
+from jaxbp.compose import serial_forward
+from jaxbp.contracts import Layer
+
+
+def is_chain(net: Layer) -> bool:
+    """Whether the net is its parts one after another: a `serial`, so an mlp too."""
+    return getattr(net.forward, "func", None) is serial_forward
+
+
+def layers_of(net: Layer) -> list[Layer]:
+    """The layers of nested chains, one after another; a composite that is no chain is one layer."""
+    return [layer for part in net.parts for layer in layers_of(part)] if is_chain(net) else [net]
 
 
 def chain(net: Layer, params: Any, key: Any = None) -> list[tuple[Layer, Any, Any]]:
-    """(layer, params, key) one after another, keys as `serial` gives them; a composite that is no chain is one layer."""
-    if not _is_chain(net):
+    """(layer, params, key) of `layers_of(net)`, keys as `serial` gives them."""
+    if not is_chain(net):
         return [(net, params, key)]
     keys = [None] * len(net.parts) if key is None else jax.random.split(key, len(net.parts))
     return [one for part in zip(net.parts, params, keys, strict=True) for one in chain(*part)]
@@ -29,23 +39,5 @@ def layer_names(net: Layer, params: Any) -> list[str]:
     return names
 
 
-def is_elementwise(layer: Layer) -> bool:
-    """Whether the layer is an activation: no parameters, every entry by itself."""
-    return _rule(layer.forward) is _rule(_ELEMENTWISE.forward)
-
-
-def _is_chain(net: Layer) -> bool:
-    return bool(net.parts) and _rule(net.forward) is _rule(serial(*net.parts).forward)
-
-
-def _rule(forward: Any) -> Any:
-    return getattr(forward, "func", forward)
-
-
 def _paths(net: Layer, path: str) -> list[str]:
-    if not _is_chain(net):
-        return [path]
-    return [found for i, part in enumerate(net.parts) for found in _paths(part, f"{path}[{i}]")]
-
-
-_ELEMENTWISE = elementwise("elementwise", lambda x: (x, ()), lambda _, y_bar: y_bar)
+    return [found for i, part in enumerate(net.parts) for found in _paths(part, f"{path}[{i}]")] if is_chain(net) else [path]

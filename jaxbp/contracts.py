@@ -198,6 +198,11 @@ def elementwise(name: str, forward: Callable, backward: Callable) -> Layer:
     )
 
 
+def is_elementwise(layer: Layer) -> bool:
+    """Whether the layer is an activation: no parameters, every entry by itself."""
+    return getattr(layer.forward, "func", None) is _elementwise_forward
+
+
 def _elementwise_init(key: Any, spec: Any, *, name: str) -> tuple:
     spec = inputs.as_spec(spec)
     inputs.require_floating(name, spec)

@@ -88,12 +88,12 @@ def task(folder: pathlib.Path | None, seed: int) -> Task:
     Raises: UsageError for files that are not there, or are damaged.
     """
     if folder is not None:
-        whole = datasets.mnist(folder / "mnist" if (folder / "mnist").is_dir() else folder)
+        whole = datasets.mnist(folder)
         return Task("MNIST, the first 50,000 images", 2, whole.train.first(50_000), whole.test)
     whole = datasets.digits()
     order = np.random.default_rng(seed).permutation(len(whole))
-    train, test = (datasets.Images(whole.images[rows], whole.labels[rows], whole.shape) for rows in (order[300:], order[:300]))
-    return Task("scikit-learn's digits (no --data-dir was given for MNIST)", 15, train, test)
+    name = "scikit-learn's digits (no --data-dir was given for MNIST)"
+    return Task(name, 15, whole.rows(order[300:]), whole.rows(order[:300]))
 
 
 def learning_rates(data: Task, seed: int) -> Raised:

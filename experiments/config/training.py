@@ -30,7 +30,7 @@ class Mnist(Options):
     gallery: ClassVar[tuple[str, ...]] = ("--data-dir", "{data}/mnist", "--epochs", "5")
 
     data_dir: Annotated[pathlib.Path, tyro.conf.arg(metavar="DIR")] = dataclasses.field(kw_only=True)
-    """Folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- files, gzip or raw."""
+    """Folder with train-images-idx3-ubyte, train-labels-idx1-ubyte and the t10k- files, gzip or raw, or with mnist/ that has."""
     hidden: tuple[int, ...] = (30,)
     activation: Activation = "sigmoid"
     loss: LossName = "sigmoid_cross_entropy"

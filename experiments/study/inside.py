@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,26 +13,13 @@ from experiments import published, runs, terminal
 from experiments.config import Inside
 from experiments.published import Number
 from experiments.study import trained
-from experiments.study.inside_page import report, single_table
+from experiments.study.inside_page import report
 from jaxbp import initializers
 from jaxbp.training.diagnosis import MEASURES, Diagnosis, diagnose
 from jaxbp.training.sensitivity import sensitivity, vary
 
 
 DEEP = (30, 30, 30, 30)
-SINGLE = {  # Nielsen's neuron (x 1, y 0, eta .15): (w, b) -> outputs after 0, 50, ..., 300 updates
-    (0.6, 0.9): (0.8176, 0.3870, 0.2110, 0.1527, 0.1237, 0.0940),
-    (2.0, 2.0): (0.9820, 0.9759, 0.9641, 0.9334, 0.7887, 0.2028),
-}
-AFTER = [0, 50, 100, 150, 200, 300]
-
-
-class Single(NamedTuple):
-    """A neuron in training: its output, slope and error after 0, 1, 2, ... updates."""
-
-    output: np.ndarray
-    slope: np.ndarray
-    delta: np.ndarray
 
 
 def run(options: Inside) -> int:
@@ -43,16 +30,14 @@ def run(options: Inside) -> int:
         for name, result in results.items():
             terminal.section(f"Weights from {name}, at the start", told(result).table(0))
             terminal.section(f"Weights from {name}, in the last epoch", told(result).table())
-        singles = {f"w = {w:g}, b = {b:g}": single(w, b) for w, b in SINGLE}
-        terminal.section("One neuron", single_table(singles, AFTER))
         spread, depth, prices = spreads(options), by_depth(options, sets), price(options, nets["N(0, 1/n)"], sets)
-        numbers = [*spread, *single_numbers(singles), *laws(options, depth)]
+        numbers = [*spread, *laws(depth)]
         terminal.section("Numbers", published.table(numbers, digits=4))
         first = next(iter(results.values()))
         sensitive = sensitivities(next(iter(nets.values())), first.params, sets)
 
-        folder.write_json("summary.json", summary(results, singles, depth, prices, numbers, sensitive))
-        folder.write("report.html", report(options, results, singles, depth, prices, numbers, sensitive, AFTER))
+        folder.write_json("summary.json", summary(results, depth, prices, numbers, sensitive))
+        folder.write("report.html", report(results, depth, prices, numbers, sensitive))
         return terminal.close(folder, published.missed(numbers))
 
 
@@ -61,27 +46,7 @@ def told(result: jaxbp.FitResult) -> Diagnosis:
     return result.diagnosis
 
 
-# --- a saturated neuron (golden row 28)
-
-
-def single(w: float, b: float) -> Single:
-    """x = 1, target 0, quadratic cost, 300 updates with eta = .15, in float64."""
-    with jax.enable_x64():
-        net = jaxbp.serial(jaxbp.dense(1), jaxbp.sigmoid())
-        params = (jaxbp.Dense(jnp.full((1, 1), w), jnp.full(1, b)), ())
-        quadratic = jaxbp.losses.quadratic()
-        options = {"epochs": AFTER[-1] + 1, "batch_size": 1, "diagnose": 1, "metrics": (), "key": jax.random.key(0)}
-        result = jaxbp.fit(net, quadratic, trained.sgd(0.15), np.ones((1, 1)), np.zeros((1, 1)), params=params, **options)
-    looks = told(result)
-    return Single(np.sqrt(2 * result.history["loss"]), looks.slope[:, 0], looks.delta[:, 0])
-
-
-def single_numbers(singles: dict[str, Single]) -> list[Number]:
-    pairs = zip(SINGLE.values(), singles.items(), strict=True)
-    return [Number(f"neuron {name}", outputs, found.output[AFTER], 5e-5, "Nielsen, ch. 3") for outputs, (name, found) in pairs]
-
-
-# --- initialisation (golden row 22)
+# --- initialisation
 
 
 def spreads(options: Inside, units: int = 10_000) -> list[Number]:
@@ -97,7 +62,7 @@ def spreads(options: Inside, units: int = 10_000) -> list[Number]:
     return numbers
 
 
-# --- errors by depth (golden row 29) and what has to be 0
+# --- errors by depth, and what has to be 0
 
 
 def by_depth(options: Inside, sets: trained.Sets) -> Diagnosis:
@@ -107,13 +72,13 @@ def by_depth(options: Inside, sets: trained.Sets) -> Diagnosis:
     return diagnose(net, trained.LOSS)(params, *sets.train)
 
 
-def laws(options: Inside, depth: Diagnosis) -> list[Number]:
+def laws(depth: Diagnosis) -> list[Number]:
     net, params = jaxbp.dense(3, bias=False), jaxbp.Dense(jnp.ones((4, 3)), None)
     silent = diagnose(net, trained.LOSS)(params, jnp.zeros((5, 4)), jnp.zeros(5, jnp.int32))
     grows = bool(np.all(np.diff(depth.delta[0]) > 0))
     return [
-        Number("gradient, input activation 0", 0.0, float(silent.grad[0, 0]), 0.0, "BP4; golden row 28"),
-        Number("‖δ‖ grows with depth", True, grows, 0.0, "golden row 29"),
+        Number("gradient, input activation 0", 0.0, float(silent.grad[0, 0]), 0.0, "BP4"),
+        Number("‖δ‖ grows with depth", True, grows, 0.0, "Nielsen, ch. 5"),
     ]
 
 
@@ -132,7 +97,7 @@ def price(options: Inside, net: jaxbp.Layer, sets: trained.Sets, pairs: int = 11
     return found
 
 
-# --- sensitivity (golden row 27)
+# --- sensitivity
 
 
 def sensitivities(net: jaxbp.Layer, params: Any, sets: trained.Sets) -> dict[str, np.ndarray]:
@@ -157,7 +122,6 @@ def sensitivities(net: jaxbp.Layer, params: Any, sets: trained.Sets) -> dict[str
 
 def summary(
     results: dict[str, jaxbp.FitResult],
-    singles: dict[str, Single],
     depth: Diagnosis,
     prices: dict[str, float],
     numbers: list[Number],
@@ -168,7 +132,6 @@ def summary(
         "experiment": "inside",
         "accuracy": {name: result.history["validation_accuracy"] for name, result in results.items()},
         "inside": {name: measures(told(result)) for name, result in results.items()},
-        "single": {name: found._asdict() for name, found in singles.items()},
         "by_depth": measures(depth),
         "time_ratio": prices,
         "numbers": published.to_json(numbers),

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from experiments import published
-from experiments.config import Inside
 from experiments.published import Number
 from jaxbp.page.charts import Series, line_chart
 from jaxbp.page.document import Section, document, figure, grid, key_figures
 from jaxbp.page.heat import heat_map
 from jaxbp.page.rows import bars
-from jaxbp.page.tables import Column, Table
 
 
 CHARTS = {  # measure: (title, logarithmic)
@@ -27,14 +25,11 @@ CHARTS = {  # measure: (title, logarithmic)
 
 
 def report(
-    options: Inside,
     results: dict[str, Any],
-    singles: dict[str, Any],
     depth: Any,
     prices: dict[str, float],
     numbers: list[Number],
     sensitive: dict[str, np.ndarray],
-    after: list[int],
 ) -> str:
     good, large = results.values()
     share = lambda result, look: f"{100 * np.nanmean(result.diagnosis.saturated[look]):.0f} %"
@@ -53,7 +48,6 @@ def report(
     sections = [
         Section("Result", [key_figures(figures)]),
         *(Section(f"Weights from {name}", layers(result), START[name]) for name, result in results.items()),
-        Section("One saturated neuron", [grid(*neuron(singles)), single_table(singles, after).to_html()], SINGLE),
         Section("Errors by depth", [figure(drawn, title="‖δ‖ of five layers as they are drawn")], DEPTH),
         Section("Sensitivity", pixels(sensitive), SENSITIVITY),
         Section("Numbers", [published.table(numbers, digits=4).to_html()]),
@@ -82,24 +76,6 @@ def layers(result: Any) -> list[object]:
         )
         charts.append(figure(drawn, title=title))
     return [grid(*charts), looks.table(0).to_html(), looks.table().to_html()]
-
-
-def neuron(singles: dict[str, Any]) -> list[object]:
-    chart = lambda what, title: figure(
-        line_chart(
-            [Series(name, list(getattr(found, what)), list(range(len(found.output)))) for name, found in singles.items()],
-            title=title,
-            x_label="updates",
-            y_label=what,
-        ),
-        title=title,
-    )
-    return [chart("output", "Output (should be 0)"), chart("slope", "Slope of the sigmoid"), chart("delta", "Error |δ|")]
-
-
-def single_table(singles: dict[str, Any], after: list[int]) -> Table:
-    columns = ["neuron", *(Column(f"after {n}", digits=4) for n in after)]
-    return Table(columns, [(name, *(float(v) for v in found.output[after])) for name, found in singles.items()], title="Output")
 
 
 def pixels(sensitive: dict[str, np.ndarray]) -> list[object]:
@@ -146,10 +122,6 @@ START = {
         "through. The errors are larger all the same, because so are the weights that carry them back."
     ),
 }
-SINGLE = (
-    "Nielsen's neuron: input 1, output wanted 0, quadratic cost. From w = b = 2 the output is as wrong as it can be and the "
-    "neuron learns slowly, because the slope of the sigmoid stands in its gradient."
-)
 DEPTH = "Each sigmoid layer passes at most a quarter of the error on, so the layers next to the input learn slowest at the start."
 SENSITIVITY = (
     "How the logit of a digit moves with each pixel, the mean over the test images of that digit, by the hand-written backward "

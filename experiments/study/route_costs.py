@@ -93,7 +93,7 @@ def told(seconds: float) -> str:
     return f"{seconds:.1f} s"
 
 
-# --- the per-example loop (golden row 6)
+# --- the per-example loop
 
 
 def loop_ratios(options: Routes) -> dict[str, Any]:

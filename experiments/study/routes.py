@@ -89,7 +89,7 @@ def book_paths() -> list[Number]:
         fun, params, x, labels = problem(Routes(), [3, *sizes[1:]], 1)  # the number of inputs changes nothing
         counts = routes.path_counts(fun)(params, x, labels)
         ours = np.unique(counts[0].w)
-        numbers.append(Number(f"{sizes}", wanted, int(ours[0]) if len(ours) == 1 else -1, 0, "golden row 11"))
+        numbers.append(Number(f"{sizes}", wanted, int(ours[0]) if len(ours) == 1 else -1, 0, "Nielsen, eq. 53"))
     return numbers
 
 

@@ -44,24 +44,19 @@ def data(options: Use, seed: int) -> Data:
     Raises: UsageError where there are fewer images than --train-size or --batch-size.
     """
     if options.data_dir is not None:
-        inside = options.data_dir / "mnist"
-        images, test = datasets.mnist(inside if inside.is_dir() else options.data_dir)
+        images, test = datasets.mnist(options.data_dir)
         rows, size, name = np.random.default_rng(seed).permutation(len(images)), options.train_size or 5000, "MNIST"
         there = len(images)
     else:
         images, name = datasets.digits(), "digits"
         rows = np.random.default_rng(seed).permutation(len(images))
         there = len(images) * 4 // 5
-        test, size = _rows(images, rows[there:]), options.train_size or there
+        test, size = images.rows(rows[there:]), options.train_size or there
     if size > there:
         raise UsageError(f"--train-size: expected at most {there}, the training images of {name}, got {size}")
     if options.batch_size > size:
         raise UsageError(f"--batch-size: expected at most {size}, the images that are trained on, got {options.batch_size}")
-    return Data(_rows(images, rows[:size]), test, name)
-
-
-def _rows(images: Images, rows: np.ndarray) -> Images:
-    return Images(images.images[rows], images.labels[rows], images.shape)
+    return Data(images.rows(rows[:size]), test, name)
 
 
 def net(options: Use, train: Images) -> bp.Layer:

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jaxbp import inputs
-from jaxbp.compose import serial_forward
+from jaxbp.chains import layers_of
 from jaxbp.contracts import Layer
 from jaxbp.page.diagram import Units
 
@@ -20,7 +20,7 @@ def net_columns(net: Layer, spec: Any) -> list[Units]:
     """
     spec = inputs.as_spec(spec)
     columns = [Units(_size(spec), "input")]
-    for layer in _flat(net):
+    for layer in layers_of(net):
         params, out = jax.eval_shape(lambda key, layer=layer, spec=spec: _shown_init(layer, key, spec), jax.random.key(0))
         before, after = columns[-1], _size(out)
         if not jax.tree.leaves(params) and after == before.size:
@@ -38,16 +38,9 @@ def _shown_init(layer: Layer, key: Any, spec: Any) -> tuple:
     return params, jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), out)
 
 
-def _flat(net: Layer) -> list[Layer]:
-    """The layers of nested serials (an mlp is one), one after another; any other composite is one layer."""
-    if getattr(net.forward, "func", None) is serial_forward:
-        return [inner for part in net.parts for inner in _flat(part)]
-    return [net]
-
-
 def _captions(layer: Layer, before: str, after: Any) -> tuple[str, ...]:
     name = f"{layer.name} {before} → {Units(after).label}"
-    inside = [inner.name for part in layer.parts for inner in _flat(part)]
+    inside = [inner.name for part in layer.parts for inner in layers_of(part)]
     return (name, ", ".join(inside)) if inside else (name,)
 
 

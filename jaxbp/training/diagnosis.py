@@ -28,8 +28,8 @@ import numpy as np
 from jax import lax
 
 from jaxbp import inputs, tree
-from jaxbp.chains import chain, is_elementwise, layer_names
-from jaxbp.contracts import Layer, Loss
+from jaxbp.chains import chain, layer_names
+from jaxbp.contracts import Layer, Loss, is_elementwise
 from jaxbp.factors import at_least_float32, total
 from jaxbp.page.tables import Column, Table
 from jaxbp.passes import backward_of, forward_of

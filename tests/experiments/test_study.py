@@ -80,20 +80,9 @@ def test_the_page_of_routes():
 # --- inside
 
 
-def test_the_single_neuron_is_the_books():
-    """Golden row 28, and what a look tells of it: the slope is f'(z), the error what it multiplies."""
-    found = {"w = 2, b = 2": inside.single(2.0, 2.0)}
-    (number,) = [Number(name, inside.SINGLE[2.0, 2.0], one.output[inside.AFTER], 5e-5) for name, one in found.items()]
-    assert number.holds
-    one = found["w = 2, b = 2"]
-    np.testing.assert_allclose(one.slope, one.output * (1 - one.output), rtol=1e-9)
-    np.testing.assert_allclose(one.delta, one.output**2 * (1 - one.output), rtol=1e-9)
-    assert inside.single_table(found, inside.AFTER).rows[0][0] == "w = 2, b = 2"
-
-
 def test_the_laws_hold():
     depth = inside.by_depth(Inside(), trained.sets(0))
-    numbers = inside.laws(Inside(), depth)
+    numbers = inside.laws(depth)
     assert all(number.holds for number in numbers)
     assert len(depth.layers) == len(inside.DEEP) + 1
 

@@ -1,4 +1,4 @@
-"""adjoints: every value's adjoint is its derivative, through loops, branches and rules; golden row 13."""
+"""adjoints: every value's adjoint is its derivative, through loops, branches and rules; the scalar graphs of the texts."""
 
 import jax
 import jax.numpy as jnp

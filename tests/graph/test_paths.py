@@ -1,4 +1,4 @@
-"""explain: golden rows 11, 14 and 15; explicit enumeration is backpropagation."""
+"""explain: one weight factor by factor, partial against total derivatives; explicit enumeration is backpropagation."""
 
 import itertools
 
