@@ -89,7 +89,7 @@ def line_chart(
         head,
         text(0, head_height + 12, y_label, size=NORMAL, room=width, class_="ink"),
         y_axis(spaced(y, upright=True, most=6), left, width - 8),
-        x_axis(spaced(x, whole=whole), x_label, left, width - 8, y.start, width),
+        x_axis(spaced(x, whole=whole, edge=width), x_label, left, width - 8, y.start, width),
         _window(x, y, [_faint(s, i, x, y) for i, s in enumerate(series)], [_bold(s, i, x, y) for i, s in enumerate(series)]),
         draw_marks(marks, x, y, top, y.start),
     )

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from jaxbp.page.markup import Markup, element
-from jaxbp.page.scales import Scale
+from jaxbp.page.scales import Scale, label_middle
 from jaxbp.page.svg import NORMAL, SMALL, line, text, text_width
 
 
@@ -85,12 +85,11 @@ def lanes_height(marks: Sequence[Mark], x: Scale) -> float:
 
 
 def x_axis(ticks: Sequence[tuple[float, str]], label: str, left: float, right: float, bottom: float, edge: float) -> list[Markup]:
-    """Ticks and their labels below `bottom`, kept inside [0, edge]; the axis label below them on the right."""
+    """Ticks (`spaced` with this edge) and their labels below `bottom`, inside [0, edge]; the axis label below on the right."""
     parts = [line(left, bottom, right, bottom, class_="axis")]
     for place, written in ticks:
-        half = text_width(written) / 2
         parts.append(line(place, bottom, place, bottom + 4, class_="axis"))
-        parts.append(text(min(max(place, half), edge - half), bottom + 16, written, anchor="middle", class_="muted"))
+        parts.append(text(label_middle(place, written, edge), bottom + 16, written, anchor="middle", class_="muted"))
     parts.append(text(right, bottom + 34, label, size=NORMAL, anchor="end", room=right - left, class_="ink"))
     return parts
 

@@ -87,7 +87,7 @@ def plane(
         text(0, head_height + 12, y_label, size=NORMAL, room=width, class_="ink"),
         _regions(surface, x, y) if surface else rect(left, top, x.stop - left, height, fill="none", class_="axis"),
         [text(left - 7, at + 0.36 * SMALL, tick, anchor="end", class_="muted") for at, tick in spaced(y, upright=True, most=6)],
-        x_axis(spaced(x), x_label, left, x.stop, y.start, width),
+        x_axis(spaced(x, edge=width), x_label, left, x.stop, y.start, width),
         _boundary(surface, x, y) if surface else None,
         [_dots(p, i, x, y) for i, p in enumerate(points)],
     )

@@ -99,7 +99,7 @@ def dots(
     top = head_height + lanes_height(marks, x) + 6
     step = max(_ROW, 9.0 * len(series) + 8)
     bottom = top + step * len(names)
-    ticks = spaced(x, most=7)
+    ticks = spaced(x, most=7, edge=width)
     if zero is not None:
         ticks = [(zero, "0"), *((p, label) for p, label in ticks if p - text_width(label) / 2 > zero + 14)]
     return drawing(

@@ -137,21 +137,30 @@ def _power(tick: float) -> str:
     return {"1": power, "−1": f"−{power}"}.get(mantissa, f"{mantissa}×{power}")
 
 
-def spaced(scale: Scale, *, upright: bool = False, whole: bool = False, most: int = 8) -> list[tuple[float, str]]:
+def spaced(
+    scale: Scale, *, upright: bool = False, whole: bool = False, most: int = 8, edge: float = math.inf
+) -> list[tuple[float, str]]:
     """(place, label) of as many ticks as stand beside each other (above each other if `upright`) without touching.
 
-    With `whole` only whole numbers are ticks, where there are any.
+    With `whole` only whole numbers are ticks, where there are any. Labels beside each other are kept inside [0, edge].
     """
     for n in range(most, 0, -1):
         ticks = scale.ticks(n)
         ticks = [t for t in ticks if t == round(t)] or ticks if whole else ticks
         placed = [(scale.at(t), label) for t, label in zip(ticks, tick_labels(ticks, scale.log), strict=True)]
         placed = [(place, label) for place, label in placed if place is not None]
-        if all(_apart(a, b, upright) for a, b in itertools.pairwise(placed)):
+        if all(_apart(a, b, upright, edge) for a, b in itertools.pairwise(placed)):
             return placed
     return []
 
 
-def _apart(a: tuple[float, str], b: tuple[float, str], upright: bool) -> bool:
-    size = 1.4 * SMALL if upright else (text_width(a[1]) + text_width(b[1])) / 2 + SMALL
-    return abs(b[0] - a[0]) >= size
+def _apart(a: tuple[float, str], b: tuple[float, str], upright: bool, edge: float) -> bool:
+    if upright:
+        return abs(b[0] - a[0]) >= 1.4 * SMALL
+    return abs(label_middle(*b, edge) - label_middle(*a, edge)) >= (text_width(a[1]) + text_width(b[1])) / 2 + SMALL
+
+
+def label_middle(place: float, label: str, edge: float) -> float:
+    """Where the label of a tick is centred: at its place, or as near as [0, edge] lets it."""
+    half = text_width(label) / 2
+    return min(max(place, half), edge - half)

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pictures import SVG, assert_readable, parse
 
@@ -82,6 +82,7 @@ def test_square_units(y):
     scale=st.sampled_from([1e-9, 1.0, 1e9]),
     names=st.lists(st.text("abc W.0123456789", max_size=90), min_size=2, max_size=2),
 )
+@example(x=[1.2014486226208744e-283], scale=1e-9, names=["a", "b"])  # a label that the edge pushes back
 def test_scatter_without_a_surface(x, scale, names):
     x = [scale * v for v in x]
     svg = plane([Points(names[0], x, x[::-1]), Points(names[1], x, [1.0] * len(x))], **AXES)
