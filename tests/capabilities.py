@@ -30,6 +30,7 @@ class Capability(NamedTuple):
 LINEAR = "jaxbp/layers/linear.py"
 LOSSES = "jaxbp/losses/regression.py"
 PATHS = "jaxbp/graph/paths.py"
+UPHILL = Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)")
 
 CAPABILITIES: dict[int, Capability] = {
     1: Capability(
@@ -62,11 +63,7 @@ CAPABILITIES: dict[int, Capability] = {
         "the gradient is the mean over the examples",
         "test_equations.py::test_the_gradient_is_the_mean_over_the_examples",
         "routes",
-        Sabotage(
-            "jaxbp/factors/each.py",
-            "return jnp.sum(wide(self.value), axis=summed)",
-            "return jnp.max(wide(self.value), axis=summed)",
-        ),
+        Sabotage("jaxbp/factors/each.py", "jnp.sum(wide(self.value), axis=summed)", "jnp.max(wide(self.value), axis=summed)"),
     ),
     6: Capability(
         "matrix mini-batch against a loop over examples",
@@ -147,7 +144,7 @@ CAPABILITIES: dict[int, Capability] = {
         "the gradient apart from its use: any optax optimiser",
         "test_backprop.py::test_any_optax_loop",
         "digits",
-        Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)"),
+        UPHILL,
     ),
     17: Capability(
         "mini-batches: shuffled, cut, the short last one divided by its own size",
@@ -155,8 +152,8 @@ CAPABILITIES: dict[int, Capability] = {
         "nielsen",
         Sabotage(
             "jaxbp/training/order.py",
-            "used = min(len(rows), steps * self.batch_size)",
-            "used = min(len(rows), steps * self.batch_size) - 1",
+            "steps * self.batch_size)\n            for",
+            "steps * self.batch_size) - 1\n            for",
         ),
     ),
     18: Capability(
@@ -181,11 +178,7 @@ CAPABILITIES: dict[int, Capability] = {
         "weight decay of weights, not of biases",
         "test_penalties.py::test_gradients_by_hand",
         "nielsen",
-        Sabotage(
-            "jaxbp/penalties.py",
-            "return (jnp.asarray(strength, slope.dtype) * slope)",
-            "return (jnp.asarray(strength, slope.dtype) * slope / 2)",
-        ),
+        Sabotage("jaxbp/penalties.py", "slope.dtype) * slope)", "slope.dtype) * slope / 2)"),
     ),
     22: Capability(
         "initialisation: unit variance saturates, 1/n_in does not",
@@ -197,11 +190,7 @@ CAPABILITIES: dict[int, Capability] = {
         "early stopping gives the best params, not the last",
         "training/test_stopping.py::test_a_run_stops_by_patience_and_gives_the_best_params",
         "nielsen",
-        Sabotage(
-            "jaxbp/training/program.py",
-            "tree.where(decision.best, (new.params, new.epoch)",
-            "tree.where(True, (new.params, new.epoch)",
-        ),
+        Sabotage("jaxbp/training/program.py", "where(decision.best, (new.params", "where(True, (new.params"),
     ),
     24: Capability(
         "k-fold: a partition, each row held out once",
@@ -219,54 +208,6 @@ CAPABILITIES: dict[int, Capability] = {
         "digits",
         Sabotage("jaxbp/validation/choosing.py", "round(float(best.mean()))", "int(best.max())"),
     ),
-    30: Capability(
-        "drawing the net and the graph",
-        "graph/test_drawing.py::test_a_constant_stands_on_its_side_of_the_operation",
-        "worked",
-        Sabotage(
-            "jaxbp/graph/drawing.py", "scalars == [0] and name not in _EITHER_WAY", "scalars == [1] and name not in _EITHER_WAY"
-        ),
-    ),
-    31: Capability(
-        "labels -1 and +1, right where the signs agree",
-        "losses/test_margins.py::test_logistic_is_sigmoid_cross_entropy_with_other_labels",
-        "micrograd",
-        Sabotage(
-            "jaxbp/losses/margins.py",
-            "return near + jnp.where(y * s >= 0, 0, size), -y * wrong",
-            "return near + jnp.where(y * s >= 0, 0, size), y * wrong",
-        ),
-    ),
-    32: Capability(
-        "image classification: the largest of ten outputs",
-        "training/test_metrics.py::test_time_axis",
-        "digits",
-        Sabotage(
-            "jaxbp/training/class_metrics.py",
-            "jnp.argmax(outputs, axis=-1) == _labels",
-            "jnp.argmin(outputs, axis=-1) == _labels",
-        ),
-    ),
-    35: Capability(
-        "manual against automatic: planted mistakes are seen",
-        "test_comparison.py::test_a_planted_mistake_is_seen_in_its_leaf",
-        "digits",
-        Sabotage(
-            "jaxbp/comparison.py",
-            "return all(leaf.hand_f64 <= AGREE for leaf in self.leaves)",
-            "return any(leaf.hand_f64 <= AGREE for leaf in self.leaves)",
-        ),
-    ),
-    36: Capability(
-        "learning rates: too small, too large, halved on a plateau",
-        "training/test_stopping.py::test_the_rate_is_halved_on_a_plateau_and_ends_the_run",
-        "nielsen",
-        Sabotage(
-            "jaxbp/training/stopping.py",
-            "rate = jnp.where(waited, memory[1] * factor, memory[1])",
-            "rate = jnp.where(waited, memory[1] - factor / 8, memory[1])",
-        ),
-    ),
     26: Capability(
         "pruning: masks stay through later training",
         "training/test_pruning.py::test_what_is_gone_stays_exactly_0",
@@ -278,9 +219,7 @@ CAPABILITIES: dict[int, Capability] = {
         "sensitivity: how the outputs move with one input",
         "training/test_pruning.py::test_sensitivity_is_the_jacobian",
         "inside",
-        Sabotage(
-            "jaxbp/training/sensitivity.py", "units = jnp.eye(size, dtype=y.dtype)", "units = 1 - jnp.eye(size, dtype=y.dtype)"
-        ),
+        Sabotage("jaxbp/training/sensitivity.py", "units = jnp.eye(size", "units = 1 - jnp.eye(size"),
     ),
     28: Capability(
         "slow learning: inputs, slopes and errors of each layer, saturated units",
@@ -294,17 +233,47 @@ CAPABILITIES: dict[int, Capability] = {
         "inside",
         Sabotage("jaxbp/training/diagnosis.py", "y_bars.insert(0, y_bar)", "y_bars.append(y_bar)"),
     ),
+    30: Capability(
+        "drawing the net and the graph",
+        "graph/test_drawing.py::test_a_constant_stands_on_its_side_of_the_operation",
+        "worked",
+        Sabotage("jaxbp/graph/drawing.py", "scalars == [0] and", "scalars == [1] and"),
+    ),
+    31: Capability(
+        "labels -1 and +1, right where the signs agree",
+        "losses/test_margins.py::test_logistic_is_sigmoid_cross_entropy_with_other_labels",
+        "micrograd",
+        Sabotage("jaxbp/losses/margins.py", "0, size), -y * wrong", "0, size), y * wrong"),
+    ),
+    32: Capability(
+        "image classification: the largest of ten outputs",
+        "training/test_metrics.py::test_time_axis",
+        "digits",
+        Sabotage("jaxbp/training/class_metrics.py", "argmax(outputs, axis=-1) == _labels", "argmin(outputs, axis=-1) == _labels"),
+    ),
     33: Capability(
         "a tiny regression: hours studied and slept to a score",
         "experiments/classics/test_classics_texts.py::test_a_text_holds_and_can_be_read",
         "hours-score",
-        Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)"),
+        UPHILL,
         lambda tests: dict(zip(("module", "options", "numbers", "figures"), tests.TEXTS[2], strict=True)),
     ),
     34: Capability(
         "hidden-unit tasks: XOR, mirror symmetry, the 8-3-8 encoder, parity",
         "experiments/classics/test_classics_tasks.py::test_encoder_finds_a_code",
         "encoder",
-        Sabotage(LINEAR, "Dense(w=Outer(x, y_bar), b=b)", "Dense(w=Outer(x, -y_bar), b=b)"),
+        UPHILL,
+    ),
+    35: Capability(
+        "manual against automatic: planted mistakes are seen",
+        "test_comparison.py::test_a_planted_mistake_is_seen_in_its_leaf",
+        "digits",
+        Sabotage("jaxbp/comparison.py", "return all(leaf.hand_f64", "return any(leaf.hand_f64"),
+    ),
+    36: Capability(
+        "learning rates: too small, too large, halved on a plateau",
+        "training/test_stopping.py::test_the_rate_is_halved_on_a_plateau_and_ends_the_run",
+        "nielsen",
+        Sabotage("jaxbp/training/stopping.py", "where(waited, memory[1] * factor", "where(waited, memory[1] - factor / 8"),
     ),
 }

@@ -64,14 +64,14 @@ def options_of(name: str, net: Any, loss: Any, of: str, samples: Any, reduction:
 
 
 class Passes(NamedTuple):
-    """backward: outputs_bar -> factors; seed: thing -> outputs_bar of a column; things: one for each column.
+    """backward: outputs_bar -> factors; seed: entry -> outputs_bar of a column; entries: the index of each column, or its key.
 
     divisor: of the sum of squares. weights: (batch, *time) that sum to 1, None where all are alike.
     """
 
     backward: Callable
     seed: Callable
-    things: jax.Array
+    entries: jax.Array
     divisor: Any
     weights: jax.Array | None
 
@@ -92,11 +92,11 @@ def forward(net: Layer, loss: Loss, params: Any, x: Any, targets: Any, options: 
     outputs, residuals = net.forward(params, x, train=train, key=key)
     whole = math.prod(spec.shape) if weights is None else jnp.sum(weights)
     whole = jnp.where(whole == 0, 1, whole)
-    seed, things, share = _columns(loss, outputs, targets, weights, key, asked)
+    seed, entries, share = _columns(loss, outputs, targets, weights, key, asked)
     return Passes(
         lambda seed: net.backward(params, residuals, seed)[0],
         seed,
-        things,
+        entries,
         (whole if asked.reduction == "mean" else 1) * (asked.samples or 1) * share**2,
         None if weights is None else weights / whole,
     )
@@ -108,7 +108,7 @@ def _require_not_negative(weights: jax.Array) -> None:
 
 
 def _columns(loss: Loss, outputs: Any, targets: Any, weights: Any, key: Any, asked: Options) -> tuple[Callable, jax.Array, float]:
-    """(seed, things, share): the columns are share times those of this module's first page."""
+    """(seed, entries, share): the columns are share times those of this module's first page."""
     draws = None if asked.samples is None else jax.random.split(jax.random.fold_in(key, DRAWS), asked.samples)
     if asked.of == "ggn":
         root = root_of(loss, outputs, targets, weights)
@@ -156,16 +156,16 @@ def reduce(passes: Passes, gather: Callable, finish: Callable) -> Any:
     gather: Column -> array. finish may read of its column what does not vary; the rest of it is 0. At population statistics,
     with which nothing moves, the sum is None.
     """
-    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(passes.seed, passes.things[0]))
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(passes.seed, passes.entries[0]))
     varies = varying(passes.backward, zero)
     fixed = passes.backward(zero)
     reducing.leaves_of(fixed)
 
-    def of_column(thing: Any) -> list:
-        found = _columns_of(passes.backward(passes.seed(thing)), varies)
+    def of_column(entry: Any) -> list:
+        found = _columns_of(passes.backward(passes.seed(entry)), varies)
         return [None if isinstance(column.leaf, Statistic) else gather(column) for column in found]
 
-    sums = _sum_over(of_column, passes.things)
+    sums = _sum_over(of_column, passes.entries)
     found = [finish(*pair) for pair in zip(_columns_of(fixed, varies), sums, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(fixed, is_leaf=is_factor), found)
 
@@ -176,11 +176,11 @@ def _columns_of(factors: Any, varies: Any) -> list[Column]:
     return [Column(f"params{jax.tree_util.keystr(path)}", leaf, flag) for (path, leaf), flag in zip(found, flags, strict=True)]
 
 
-def _sum_over(of_column: Callable, things: jax.Array) -> list:
-    if len(things) == 1:
-        return of_column(things[0])
-    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of_column, things[0]))
-    return lax.scan(lambda total, thing: (tree.add(total, of_column(thing)), None), zero, things)[0]
+def _sum_over(of_column: Callable, entries: jax.Array) -> list:
+    if len(entries) == 1:
+        return of_column(entries[0])
+    zero = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of_column, entries[0]))
+    return lax.scan(lambda total, entry: (tree.add(total, of_column(entry)), None), zero, entries)[0]
 
 
 def varying(fun: Callable, seed: Any) -> Any:
