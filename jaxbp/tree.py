@@ -72,11 +72,3 @@ def trainable(params: Any) -> Any:
 def weights(params: Any) -> Any:
     """A tree of booleans like `params`: True at trainable leaves of two or more axes, so not at biases and gains."""
     return jax.tree.map(lambda leaf, train: bool(train and jnp.ndim(leaf) >= 2), params, trainable(params))
-
-
-def first_nonfinite(a: Any, prefix: str = "") -> str | None:
-    """The path of the first leaf that holds NaN or infinity, None where all are finite. For concrete trees."""
-    for path, leaf in zip(paths(a, prefix), jax.tree.leaves(a), strict=True):
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and not bool(jnp.all(jnp.isfinite(leaf))):
-            return path
-    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import itertools
 import json
@@ -108,10 +107,6 @@ class Tab:
         told = lambda node, what: node.get(what, {}).get("value", "")
         properties = lambda node: {p["name"]: p["value"].get("value") for p in node.get("properties", ())}
         return [(told(node, "role"), told(node, "name"), properties(node)) for node in nodes if not node.get("ignored")]
-
-    def screenshot(self, path: pathlib.Path) -> None:
-        shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextlib.contextmanager
