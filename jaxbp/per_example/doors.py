@@ -59,6 +59,7 @@ def clipped_sum(net: Layer, loss: Loss, clip_norm: Any, *, per_layer: bool = Fal
     Its sensitivity, the most that adding or removing one example changes it, is C. With per_layer=True every layer's part of
     g_b is clipped by itself, norms are (batch, layers) as in `value_grads_and_norms`, and clip_norm is one number for all
     layers or a sequence C_l with one for each; the sensitivity is sqrt(sum C_l^2). Noise and accounting are a DP library's.
+    A gradient that is not finite makes the sum so: a sensitivity of C needs it left out, by sample_weight 0 or by that library.
 
     Raises: ValueError for a clip norm that is not positive, or not one for each layer.
     Source: Abadi et al. 2016, Deep Learning with Differential Privacy.
